@@ -1,15 +1,15 @@
-"""Weights from a base and a released diff: exact, streamed, without a model class.
+"""Recover weights from a base and a released diff: exactly, as a stream, and without a model class.
 
-A library and a command line that import nothing of the portal. Start reading at `planning.planner`, then
+A library and a command line that do not import the portal. Start reading at `planning.planner`, then
 `execution.run`; `docs/recovery.md` lists the modules and the public functions. Each folder may import those below it:
 
-smoke        a test prompt for a result, by transformers
-execution    carrying out a plan: blocks, devices, checks, the end of a run
-workdir      `TARGET.partial/` and its records, a target that exists, writing files
-planning     from headers to a plan: which tensors, files, blocks and how much memory
+smoke        runs a test prompt on a result, with transformers
+execution    carries out a plan: blocks, devices, checks, the end of a run
+workdir      `TARGET.partial/` and its records, an existing target, writing files
+planning     turns headers into a plan: which tensors, files and blocks, and how much memory
 checkpoints  one checkpoint folder: its tensors, tied names and buffers
-inspection   what a source folder holds instead of weights, and what to do about it
-formats      reading files: safetensors, torch zip and pickle, JSON, names, layout
+inspection   what a source folder holds in place of weights, and what to do about it
+formats      reads files: safetensors, torch zip and pickle, JSON, names, layout
 system       locks, signals, memory, page cache, the control of a running job
 __main__     `python -m model_ops.recovery`
 cli          the command line

@@ -1,4 +1,4 @@
-"""`gatehouse-recover` and `python -m model_ops.recovery`: see `cli`."""
+"""Entry point of `gatehouse-recover` and `python -m model_ops.recovery`; see `cli`."""
 
 import contextlib
 import gc
@@ -10,8 +10,8 @@ from model_ops.recovery.errors import Cancelled
 from model_ops.recovery.system.control import Control
 from model_ops.recovery.system.signals import leave, obey
 
-# Plans and records hold a dozen objects a tensor and no cycles: looking for some after every 700 of them (the default)
-# takes a third of planning.
+# Plans and records hold a dozen objects per tensor and no cycles. Looking for cycles after every 700 objects
+# (the default) would take a third of the planning time.
 _COLLECT_AFTER = 100_000
 RESUMED = {"recover", "make_diff"}
 
@@ -19,7 +19,7 @@ RESUMED = {"recover", "make_diff"}
 def start() -> NoReturn:
     """Run the command line and end the process with its exit status."""
     status = run()
-    # End at once: everything is closed, and taking torch apart may last longer than a second.
+    # Exit at once: everything is closed, and unloading torch can take more than a second.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -27,8 +27,9 @@ def start() -> NoReturn:
 
 
 def run() -> int:
-    """The command line; signals are obeyed from before its imports on."""
-    # Open /dev/null in place of closed standard streams, so that no message ends up in the first file that is opened.
+    """Run the command line; signals are handled from before its imports on."""
+    # Replace closed standard streams with /dev/null, so that no message is written to the first file that is
+    # opened.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     sys.stdout = sys.stdout or os.fdopen(descriptor, "w")

@@ -1,7 +1,7 @@
 """`gatehouse-recover recover|make_diff|plan|verify|smoke`; in a checkout `python -m model_ops.recovery ...`.
 
-Options carry the names of open-instruct's weight_diff.py. Exit status: 0 done, 2 refused before writing, 1 failed
-on the way; then one sentence stands on standard error, and never a traceback.
+Options have the names that open-instruct's weight_diff.py uses. Exit status: 0 done, 2 refused before
+writing, 1 failed during the run. Then standard error gets one sentence, never a traceback.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from model_ops.recovery.smoke.answer import MAX_NEW_TOKENS, PROMPT, smoke_folder
 from model_ops.recovery.system.control import Control
 from model_ops.recovery.verify import verify_folder
 
-COMMAND = "gatehouse-recover"  # as pyproject.toml installs it
+COMMAND = "gatehouse-recover"  # as named in pyproject.toml
 
 
 class _Parser(argparse.ArgumentParser):
@@ -48,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All sub-commands and options."""
+    """Return the parser with all subcommands and options."""
     installed = Path(sys.argv[0]).name == COMMAND
     prog = COMMAND if installed else "python -m model_ops.recovery"
     parser = _Parser(prog=prog, description="Full weights from a base and a released diff.")
@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None, control: Control | None = None) -> i
 
 
 def _print_line(text: str) -> None:
-    """On standard output. Nobody may be reading it any more; what was done is done nevertheless."""
+    """Print a line to standard output. If no one reads it any more, ignore that: the work is done."""
     try:
         print(text, flush=True)
     except OSError:
@@ -243,7 +243,7 @@ def _read_options(arguments: argparse.Namespace) -> Options:
 
 
 def _show_plan(arguments: argparse.Namespace, control: Control) -> int:
-    """Takes all that recover takes, and refuses what recover refuses before it starts; of a GPU it knows nothing."""
+    """Print the plan. Takes recover's options and makes the same refusals, but does not check for a GPU."""
     memory = parse_size(arguments.memory)
     check_device(arguments.device)
     plan = make_plan(

@@ -1,4 +1,4 @@
-"""How a run ends without weights: refused, failed or cancelled. Each message is one sentence for who asked."""
+"""How a run ends without weights: refused, failed or cancelled. Each message is one sentence for the user."""
 
 import errno
 
@@ -6,11 +6,11 @@ _MAX_SENTENCE = 1000  # characters
 
 
 class RecoveryError(Exception):
-    """A run that made nothing. `exit_status` is what the command line returns.
+    """A run that made nothing. The command line exits with `exit_status`.
 
-    The sentence may hold names from strangers' files, and it goes to terminals, logs and pages: see `one_line`.
-    `lacks` says what was missing on the machine, where waiting can help: `room` on the disk (`bytes_needed` of it, 0
-    where that is not known), `memory` or `device`.
+    The message may contain names from untrusted files, and is shown in terminals, logs and pages: see
+    `one_line`. `lacks` says what the machine was short of, if waiting can help: `room` on the disk
+    (`bytes_needed` of it, 0 if unknown), `memory` or `device`.
     """
 
     exit_status = 1
@@ -21,24 +21,24 @@ class RecoveryError(Exception):
 
 
 class Refusal(RecoveryError):
-    """Seen in headers, sizes, indexes or pickles, before a byte of output was written."""
+    """A problem found in headers, sizes, indexes or pickles, before any output was written."""
 
     exit_status = 2
 
 
 class Failure(RecoveryError):
-    """Went wrong on the way: a read, a full disk, a value that must not be. Nothing visible was left."""
+    """A problem during the run: a failed read, a full disk, a forbidden value. No visible result is left."""
 
 
 class Cancelled(Failure):
-    """Stopped on request; finished shards wait in the partial folder."""
+    """Stopped on request; finished shards stay in the partial folder."""
 
     def __init__(self) -> None:
         super().__init__("The run was cancelled; finished shards are kept, and the same command resumes it.")
 
 
 def what_lacks(error: BaseException) -> dict[str, object]:
-    """Return what the machine lacked, as `--json` prints it; empty where waiting does not help."""
+    """Return what the machine was short of, as `--json` prints it; empty if waiting does not help."""
     lacks, needed = getattr(error, "lacks", ""), getattr(error, "bytes_needed", 0)
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         lacks = "room"
@@ -48,16 +48,17 @@ def what_lacks(error: BaseException) -> dict[str, object]:
 
 
 def one_line(text: str, limit: int = _MAX_SENTENCE) -> str:
-    """The text on one line of at most `limit` characters, with whatever would steer a terminal written as an escape.
+    """Return the text on one line of at most `limit` characters, with terminal control characters escaped.
 
-    The engine's own: the portal's lines (`access_requests.lines`) drop what is an escape here.
+    This is the engine's version; the portal's (`access_requests.lines`) drops the characters that are escaped
+    here.
     """
     flat = " ".join(_cut_middle(text, limit).split())
     return _cut_middle(printable(flat), limit)
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """The text with whatever would steer a terminal written as an escape; the characters in `keep` stay."""
+    """Return the text with terminal control characters escaped, except for the characters in `keep`."""
     return "".join(
         letter if letter.isprintable() or letter in keep else letter.encode("unicode_escape").decode("ascii")
         for letter in text
@@ -65,7 +66,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def _cut_middle(text: str, limit: int) -> str:
-    """Return the text without its middle: a sentence says what happened at its beginning and what to do at its end."""
+    """Cut the middle out of a text: a message says what happened at its start and what to do at its end."""
     if len(text) <= limit:
         return text
     end = limit // 3

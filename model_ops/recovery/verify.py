@@ -1,6 +1,7 @@
-"""Check a folder against its manifest: every file there, none too many, each with its size and hashes.
+"""Check a folder against its manifest: every file is there with its size and hashes, and no others.
 
-The manifest may be a stranger's: what it says is compared, and no name in it leads out of the folder.
+The manifest is untrusted: its claims are compared, and no name in it can refer to anything outside the
+folder.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from model_ops.recovery.planning.plan import human
 from model_ops.recovery.system.control import Control
 from model_ops.recovery.workdir.output import Hashes
 
-AT_ONCE = 2  # files hashed beside each other; SHA-256 is serial within a file
+AT_ONCE = 2  # files hashed in parallel; SHA-256 is serial within a file
 _CHUNK = 4 * 1024 * 1024
 _SIZE_LIMIT = 2**63
 _DIGESTS = {
@@ -38,7 +39,7 @@ _DIGESTS = {
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked; `problems` are sentences, none when all is well."""
+    """What was checked; `problems` are sentences, empty if all is well."""
 
     files: int
     bytes: int
@@ -46,11 +47,11 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the folder is what its manifest says."""
+        """Return whether the folder matches its manifest."""
         return not self.problems
 
     def summary(self) -> str:
-        """One sentence for a person."""
+        """Return one sentence for a person."""
         if self.ok:
             return f"{self.files} files, {human(self.bytes)}: all as the manifest says."
         more = len(self.problems) - 1
@@ -58,15 +59,15 @@ class Verification:
         return f"{first[:-1]}, and {more} more problem{'s'[: more - 1]}: --json lists all." if more else first
 
     def to_json(self) -> dict[str, Any]:
-        """As one JSON object."""
+        """Return the result as one JSON object."""
         return {"ok": self.ok, "files": self.files, "bytes": self.bytes, "problems": list(self.problems)}
 
 
 def verify_folder(path: Path | str, control: Control | None = None) -> Verification:
-    """Read and hash every file of the manifest, leaving nothing in the page cache.
+    """Read and hash every file in the manifest, leaving nothing in the page cache.
 
-    Takes a few MB however large the files are. Raises Failure where there is no usable manifest, and when `control`
-    is cancelled.
+    Takes a few MB of memory, however large the files are. Raises Failure if there is no usable manifest, or
+    if `control` is cancelled.
     """
     control = control or Control()
     try:
@@ -74,14 +75,14 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
         if what := judge_file(folder, MANIFEST):
             raise Failure(f"The folder's {MANIFEST} {what}")
         manifest = read_manifest(folder)
-        if manifest is None:  # say what is wrong with the folder, if something is
+        if manifest is None:  # if something is wrong with the folder, say what
             files = [name for name in entries_of(folder)[0] if not name.startswith(".")]
             inspect_tree(folder, {name: size_of(folder / name) for name in files})
             raise Failure(f"{str(path)!r} holds no {MANIFEST}, so there is nothing to verify it against.")
         entries = manifest["files"]
         checked = _check_entries(folder, entries, control)
         problems = [problem for _, found in checked for problem in found]
-        # A release adds a card, licences and hidden files (`.gitattributes`); other files do not belong here.
+        # A release adds a card, licences and hidden files (`.gitattributes`); other files are not allowed.
         known = {_file_name(entry) for entry in entries}
         for name in (path.name for path in paths_in(folder) if not path.name.startswith(".")):
             if name not in known and name.lower() not in NOT_COPIED and not is_licence(name):
@@ -94,11 +95,11 @@ def verify_folder(path: Path | str, control: Control | None = None) -> Verificat
 
 
 def _check_entries(folder: Path, entries: list[Any], control: Control) -> list[tuple[int, list[str]]]:
-    """For each entry the bytes that were read and what is wrong, in the manifest's order."""
+    """Return the bytes read and the problems for each entry, in the manifest's order."""
     checked: list[tuple[int, list[str]]] = [(0, [])] * len(entries)
     control.bytes_total = sum(entry["size"] for entry in entries if not _entry_damage(entry))
     seen: set[str] = set()
-    listed: list[tuple[int, Any, str]] = []  # with what is wrong with the entry itself
+    listed: list[tuple[int, Any, str]] = []  # with the problems of the entry itself
     for number, entry in enumerate(entries):
         problem = _entry_damage(entry)
         if not problem and entry["path"] in seen:
@@ -124,7 +125,7 @@ def _check_entries(folder: Path, entries: list[Any], control: Control) -> list[t
 
 
 def _entry_damage(entry: Any) -> str:
-    """What an entry of the manifest lacks, as a sentence; empty where it can be compared with a file."""
+    """Return a sentence about an entry that cannot be compared with a file; empty if it can."""
     name = _file_name(entry)
     if name is None:
         return f"{MANIFEST} has an entry without a file name."
@@ -138,20 +139,20 @@ def _entry_damage(entry: Any) -> str:
 
 
 def _file_name(entry: Any) -> str | None:
-    """The file that an entry is about."""
+    """Return the file that an entry describes."""
     name = entry.get("path") if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
 
 
 def _check_file(folder: Path, entry: Any, buffer: memoryview, control: Control) -> tuple[int, list[str]]:
-    """(bytes read, what is wrong)."""
+    """Return (bytes read, problems)."""
     name, wanted = entry["path"], entry["size"]
     problems: list[str] = []
     try:
         file = inner_file(folder, name)
         found = file.stat()
         mode = found.st_mode
-        # A copy may have a stricter mode than what was written, or give more to a group; neither is wrong.
+        # A copy may have a stricter mode than the original, or give the group more access; neither is wrong.
         if mode & 0o002:
             problems.append(
                 f"{shown(name)} may be changed by everyone (mode {mode & 0o777:04o}): chmod 644 it."
@@ -180,7 +181,7 @@ def _check_file(folder: Path, entry: Any, buffer: memoryview, control: Control) 
 
 
 def _hash_file(file: Path, size: int, buffer: memoryview, control: Control) -> dict[str, Any]:
-    """The hashes of the first `size` bytes."""
+    """Return the hashes of the first `size` bytes."""
     hashes, offset = Hashes(file.name, size), 0
     with closing(Reader(control)) as reader:
         while offset < size:
@@ -194,5 +195,5 @@ def _hash_file(file: Path, size: int, buffer: memoryview, control: Control) -> d
 
 
 def shown(name: str) -> str:
-    """A name as a sentence may show it: a stranger's is quoted where it holds anything but printable text."""
+    """Return a name for a sentence: quoted if it holds anything but printable text, since it is untrusted."""
     return name[:200] if name.isprintable() else repr(name[:200])

@@ -1,6 +1,6 @@
-"""Buffers: tensors that a model computes for itself and that older versions of transformers saved beside its weights.
+"""Buffers: tensors that a model computes for itself and that older transformers saved with its weights.
 
-They are not weights. A state dict that has them is recovered without them, whichever side they are on.
+They are not weights. A state dict that contains them is recovered without them, whichever side they are on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def _is_mask(shape: tuple[int, ...], dtype: str) -> bool:
-    """[1, 1, n, n] or [n, n]: which position sees which."""
+    """Return whether the tensor may be an attention mask: [1, 1, n, n] or [n, n]."""
     return len(shape) in (2, 4) and shape[-1] == shape[-2] and all(size == 1 for size in shape[:-2])
 
 
@@ -32,11 +32,11 @@ def _is_vector(shape: tuple[int, ...], dtype: str) -> bool:
 
 
 def _is_angles(shape: tuple[int, ...], dtype: str) -> bool:
-    """[n, d] or [1, 1, n, d]."""
+    """Return whether the tensor may be a table of angles: [n, d] or [1, 1, n, d]."""
     return len(shape) in (2, 4)
 
 
-# The last parts of a name, and the shape and dtype that go with them.
+# The last parts of a name, with the shape and dtype that belong to it.
 _KINDS = (
     (r"(?:attn|attention|self_attn|self_attention)\.bias", _is_mask),
     (r"(?:attn|attention|self_attn|self_attention)\.masked_bias", _is_single),
@@ -47,7 +47,7 @@ _KINDS = (
     (r"(?:cos|sin)_cached", _is_angles),
     (r"(?:\w+\.)?_float_tensor", _is_single),
 )
-# One of these ends the name of each kind: most tensors are told apart by it alone.
+# Every such name ends with one of these, which rules out most tensors at once.
 _ENDINGS = (
     "bias", "mask", "position_ids", "token_type_ids", "inv_freq", "cos", "sin", "_cached", "_cache", "_float_tensor",
 )  # fmt: skip
@@ -55,12 +55,12 @@ _PATTERNS = tuple((re.compile(_PREFIX + pattern), fits) for pattern, fits in _KI
 
 
 def is_rotary(name: str) -> bool:
-    """Return whether this is the name of a rotary frequency, which --keep-rotary keeps."""
+    """Return whether this is the name of rotary frequencies, which --keep-rotary keeps."""
     return name.endswith("inv_freq") and _ROTARY.fullmatch(name) is not None
 
 
 def is_buffer(ref: TensorRef) -> bool:
-    """Return whether a stored tensor is a mask, a table of positions or of angles, by name, shape and dtype."""
+    """Return whether a stored tensor is a mask or a table of positions or angles: by name, shape, dtype."""
     if not ref.name.endswith(_ENDINGS):
         return False
     if is_rotary(ref.name):

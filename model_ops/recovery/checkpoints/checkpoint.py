@@ -1,4 +1,4 @@
-"""One checkpoint folder: which tensors it holds, where they lie, and which names are one tensor."""
+"""One checkpoint folder: the tensors it holds, where they are, and which names are tied."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ MAX_NAME = 500  # characters
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What the headers of a folder say; `files` are the names of its weight files in order, `notes` for its owner."""
+    """What the headers of a folder say.
+
+    `files` are the names of its weight files in order, `notes` are for its owner.
+    """
 
     folder: Path
     role: str
@@ -42,7 +45,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
     def find(self, name: str) -> TensorRef | None:
-        """Return the tensor of that name, also where it is stored under another of its names."""
+        """Return the tensor with this name, even if it is stored under another of its names."""
         if name in self.tensors:
             return self.tensors[name]
         tie = self.tie_of(name)
@@ -58,12 +61,12 @@ class Checkpoint:
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """The dtypes found, sorted."""
+        """Return the dtypes found, sorted."""
         return tuple(sorted({ref.dtype for ref in self.tensors.values()}))
 
 
 def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
-    """Parse every header of a folder. `role` (base, diff, tuned) is how messages call it."""
+    """Parse every header of a folder. Messages call the folder by its `role` (base, diff, tuned)."""
     folder = open_folder(path, role)
     try:
         found = inspect_folder(folder, role, shown=str(path))
@@ -75,7 +78,7 @@ def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
         raise
     except Refusal as refusal:
         sentence = str(refusal)
-        # only words like "The" are lowered; names of files and tensors stay
+        # only a word like "The" becomes lower case; names of files and tensors stay as they are
         if sentence.split(" ", 1)[0] in {"The", "Tensor", "Entries"}:
             sentence = sentence[0].lower() + sentence[1:]
         raise Refusal(f"The {role} cannot be used: {sentence}") from refusal
@@ -86,9 +89,9 @@ def read_checkpoint(path: Path | str, role: str) -> Checkpoint:
 
 
 def with_ties(checkpoint: Checkpoint, *, said: str | None, other: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with its ties; without a config.json of its own the other side's counts.
+    """Return the checkpoint with its ties. Without a config.json of its own, the other side's is used.
 
-    Raises Refusal if the files do not say which names are one tensor.
+    Raises Refusal if the files do not say which names are tied.
     """
     config = checkpoint.config or other.config
     try:

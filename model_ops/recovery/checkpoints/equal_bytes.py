@@ -1,4 +1,4 @@
-"""Whether two tensors hold the same bytes: what transformers asks of two names that are stored apart."""
+"""Compare the bytes of two tensors, as transformers does for tied names that are stored separately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK = 1024 * 1024
 
 
 def hold_the_same(one: TensorRef, other: TensorRef) -> bool:
-    """Return whether dtype, shape and every byte are equal; reads up to the first difference."""
+    """Return whether dtype, shape and every byte are equal. Reading stops at the first difference."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     if (one.path, one.offset) == (other.path, other.offset):

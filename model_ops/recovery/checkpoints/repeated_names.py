@@ -1,4 +1,4 @@
-"""Groups of tied names whose number depends on the model's size, written out for one checkpoint."""
+"""Write out groups of tied names whose number depends on the model's size, for one checkpoint."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from model_ops.recovery.errors import Refusal
 from model_ops.recovery.formats.tensors import TensorRef
 
-_MOST = 10_000  # layers that a configuration may name
-_MOST_NAMES = 1_000_000  # of all groups together
+_MOST = 10_000  # layers that a configuration may list
+_MOST_NAMES = 1_000_000  # in all groups together
 
 Groups = list[tuple[tuple[str, ...], str]]
 
@@ -22,11 +22,11 @@ def expanded(
     tensors: Mapping[str, TensorRef],
     config: Mapping[str, Any],
 ) -> Groups:
-    """Return (names, the one that is saved) of each group, from names with a star for a number.
+    """Return (names, the stored name) of each group, from names that have a star in place of a number.
 
-    `index`: a group for each number in the files, the same in all names. `shared`: names that begin like this are one
-    tensor in all layers that share a block. Anything else is the key of config.json that says how many numbers there
-    are, all of them in one group.
+    If `each` is `index`, there is one group per number found in the files, with the same number in all names.
+    If it is `shared`, names with this prefix are one tensor in all layers that share a block. Otherwise it is
+    the key of config.json that says how many numbers there are, and all of them form one group.
     """
     if each == "index":
         pattern = re.compile(re.escape(names[stored]).replace(r"\*", "([0-9]+)"))
@@ -47,7 +47,10 @@ def expanded(
 
 
 def _shared_blocks(name: str, tensors: Mapping[str, TensorRef], config: Mapping[str, Any]) -> Groups:
-    """Zamba's transformer blocks: `num_mem_blocks` of them (one if it is silent) take turns over the hybrid layers."""
+    """Return the groups of Zamba's transformer blocks.
+
+    The hybrid layers use `num_mem_blocks` blocks in turn (one if the configuration does not say).
+    """
     pattern = re.compile(re.escape(name).replace(r"\*", "([0-9]+)") + "(.+)")
     found = [(stored, match) for stored in tensors if (match := pattern.fullmatch(stored))]
     if not found:

@@ -1,10 +1,10 @@
-"""Which names of a checkpoint are one tensor, found without a model class.
+"""Find which names of a checkpoint are tied, meaning that they are one tensor, without a model class.
 
-weight_diff goes through a model's state dict, in which a tied tensor stands under each of its names, so it is added
-(or subtracted) once for each of them. How many there are is a fact of the architecture, and whether they are tied one
-of the configuration: `ties.json` holds both, observed on the models of transformers (`tests/model_ops/recovery/
-ties_table.py` writes it). Of an architecture that is not in it, only what the checkpoint itself says is believed;
-where that is not enough the checkpoint is refused with what to pass.
+weight_diff works on a model's state dict, which lists a tied tensor under each of its names. The tensor is
+therefore added (or subtracted) once per name. The architecture decides how many names there are, and the
+configuration whether they are tied. `ties.json` records both, as observed on transformers' models
+(`tests/model_ops/recovery/ties_table.py` writes it). For an unknown architecture, only the checkpoint's own
+evidence counts; if that is not enough, the checkpoint is refused and the message says which option to pass.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ from model_ops.recovery.checkpoints.tie_table import (
 )
 from model_ops.recovery.errors import Refusal
 
-NONE = "none"  # what --tied says where nothing is tied
-_OTHER_NAME = "OTHER_NAME"  # what a sentence has where a name is to be filled in
-_DEEPEST = 4  # configurations inside one another
+NONE = "none"  # the value of --tied if nothing is tied
+_OTHER_NAME = "OTHER_NAME"  # the placeholder for a name in a sentence
+_DEEPEST = 4  # nested configurations
 _EMBEDDING = re.compile(r"(?:.*[._])?(?:emb|embed\w*|word_embeddings|wte|shared|lm_head)(?:\.weight)?")
 
 
 @dataclass(frozen=True)
 class Tie:
-    """Names of one tensor, in the order of a state dict; `stored` is in the files, `written` in a result."""
+    """The names of one tensor, in the order of a state dict.
+
+    `stored` is in the files, `written` in a result.
+    """
 
     names: tuple[str, ...]
     stored: str
@@ -49,22 +52,23 @@ def find_ties(
 ) -> tuple[Tie, ...]:
     """Return the groups of names in `tensors` that are one tensor each.
 
-    `said` is what --tied says, None where it is not given. Reads the bytes of names that are stored apart although
-    the configuration ties them. Raises Refusal if the files do not say it; the sentence says what to pass.
+    `said` is the value of --tied, None if it is not given. If the configuration ties names that are stored
+    separately, their bytes are compared. Raises Refusal, with the option to pass, if the files do not say
+    which names are tied.
     """
     name, rules = _rules_for(tensors, config)
     if said is not None:
         return tuple(_tie_of_said(names, tensors, rules, role) for names in parse_tied(said))
     if rules is None:
         return tuple(_guess_ties(tensors, config))
-    flags = tie_table()["flags"].get(name, {})  # of the configuration, that change what the class ties
+    flags = tie_table()["flags"].get(name, {})  # keys of the configuration that change what the class ties
     is_built_otherwise = any(config.get(key, value) != value for key, value in flags.items())
     if name in tie_table()["unclear"] or is_built_otherwise:
         if declared_tie(config) is False:
             return ()
         raise _unclear_refusal(name)
     found = [(rule, rule.groups(tensors, config)) for rule in rules]
-    # without any name of a group that its class ties, the checkpoint is built otherwise than the known class
+    # with no name of a group that its class ties, the checkpoint is built differently from the known class
     if any(rule.is_on(config) and not groups for rule, groups in found):
         raise _unclear_refusal(name)
     ties = []
@@ -84,7 +88,7 @@ def _unclear_refusal(name: str) -> Refusal:
 
 
 def _merge_ties(ties: Iterable[Tie]) -> tuple[Tie, ...]:
-    """Return the ties with those of one stored tensor as one."""
+    """Return the ties, with those that share a stored tensor merged."""
     found: dict[str, Tie] = {}
     for tie in ties:
         before = found.get(tie.stored)
@@ -94,7 +98,10 @@ def _merge_ties(ties: Iterable[Tie]) -> tuple[Tie, ...]:
 
 
 def parse_tied(text: str) -> list[tuple[str, ...]]:
-    """Return the groups that `--tied` names: `none`, or `NAME=NAME`, more names with `=`, more groups with `,`."""
+    """Return the groups that `--tied` names.
+
+    The text is `none`, or `NAME=NAME`; `=` adds names to a group, and `,` separates groups.
+    """
     if text == NONE:
         return []
     groups = [tuple(group.split("=")) for group in text.split(",")]
@@ -108,7 +115,7 @@ def parse_tied(text: str) -> list[tuple[str, ...]]:
 
 
 def declared_tie(config: Mapping[str, Any]) -> bool | None:
-    """Return what a configuration and those inside it say of tying; None where they are silent or disagree."""
+    """Return what a configuration and those in it say about tying; None if they are silent or disagree."""
     found = set(_declared_values(config, _DEEPEST))
     return found.pop() if len(found) == 1 else None
 
@@ -123,10 +130,11 @@ def _declared_values(config: Mapping[str, Any], depth: int) -> Iterator[bool]:
 
 
 def _rules_for(tensors: Tensors, config: Mapping[str, Any]) -> tuple[str, list[Rule] | None]:
-    """Return the class that a configuration means, and its rules; None for a class that is not known.
+    """Return the class that a configuration means, and its rules; None for an unknown class.
 
-    weight_diff loads by the model type where `architectures` is silent. Of the classes of a type that one is meant whose
-    tied names the files have; a class of its own that does not call itself a causal language model is none of them.
+    Without `architectures`, weight_diff loads by the model type. Among the classes of that type, choose the
+    one whose tied names are all in the files. A custom class is only matched if it is called a causal
+    language model.
     """
     name = class_named(config)
     if name in rules_by_class() or name in tie_table()["unclear"]:
@@ -140,10 +148,12 @@ def _rules_for(tensors: Tensors, config: Mapping[str, Any]) -> tuple[str, list[R
 
 
 def _tie_of_group(group: Group, tensors: Tensors, class_name: str) -> Tie | None:
-    """Return the tie of a group that is on: as transformers does, without names that are stored with other values.
+    """Return the tie of a group that is switched on.
 
-    Of three names and more the one that is saved must be there, else it is not known which of them belong together.
-    Raises Refusal if tied names are stored in two dtypes.
+    Like transformers, leave out names stored with other values.
+
+    In a group of three or more names, the saved one must be there, or it is unknown which of them belong
+    together. Raises Refusal if tied names are stored in two dtypes.
     """
     present = list(filter(tensors.__contains__, group.names))
     stored = group.stored if group.stored in tensors else present[0]
@@ -166,9 +176,10 @@ def _tie_of_group(group: Group, tensors: Tensors, class_name: str) -> Tie | None
 
 
 def _check_whole(group: Group, tensors: Tensors, class_name: str, config: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that lacks what its configuration says is a tensor of its own.
+    """Refuse a checkpoint that lacks a tensor which its configuration says is separate.
 
-    A model inside another one may be of a kind that names its embedding otherwise.
+    A nested model may use another name for its embedding, so this check is less strict for configurations
+    with parts.
     """
     missing = [name for name in group.names if name not in tensors]
     there = next(name for name in group.names if name in tensors)
@@ -187,7 +198,7 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
         raise Refusal(f"--tied names {names[0]}, and neither it nor its other names are in the {role}.")
     known = {name for rule in rules or [] for spelling in rule.spellings for name in spelling}
     absent = [name for name in names if name not in tensors] if known else []
-    # A name is known also without its prefix, or behind another one.
+    # A name is also known without its prefix, or after another prefix.
     unknown = [
         name
         for name in absent
@@ -208,8 +219,8 @@ def _tie_of_said(names: tuple[str, ...], tensors: Tensors, rules: list[Rule] | N
 def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
     """Yield the tie of an architecture that the table does not know, if the checkpoint leaves no doubt.
 
-    Only a causal language model is believed, with an embedding that is one of two names wherever it is tied, and nothing
-    else of its shape. Everything else that could be tied is refused.
+    The guess is limited to causal language models whose embedding is tied to one other name in every known
+    architecture and has a shape of its own. Anything else that could be tied is refused.
     """
     declared = declared_tie(config)
     if declared is False:
@@ -220,7 +231,7 @@ def _guess_ties(tensors: Tensors, config: Mapping[str, Any]) -> Iterator[Tie]:
         source, target = _find_usual_pair(name, tensors)
         if source and target and not hold_the_same(tensors[source], tensors[target]):
             continue
-        # anything else of the embedding's shape would be the output
+        # any other tensor of the embedding's shape could be the output
         is_alone = source and all(
             ref.shape != tensors[source].shape or other in (source, target) for other, ref in tensors.items()
         )

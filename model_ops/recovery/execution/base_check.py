@@ -1,5 +1,7 @@
-"""Is this the base that the diff was made from? Asked before a byte is written, since a wrong base gives
-fluent-looking gibberish and no error. Names and shapes were compared while planning.
+"""Check that this is the base that the diff was made from.
+
+This happens before any byte is written, since a wrong base gives fluent-looking gibberish and no error. Names
+and shapes were compared while planning.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from model_ops.recovery.system.page_cache import KEPT_IN_CACHE
 
 
 def check_base(plan: Plan, control: Control, jobs: int) -> None:
-    """Compare each base tensor with the digest in the diff's manifest; a refusal names the first that differs.
+    """Compare each base tensor with the digest in the diff's manifest.
+
+    A refusal names the first one that differs.
 
     A base stored in another dtype passes if it holds exactly the same values.
     """
@@ -33,7 +37,10 @@ def check_base(plan: Plan, control: Control, jobs: int) -> None:
 
 
 def converts(plan: Plan) -> bool:
-    """Whether a tensor of the base is stored in another dtype than it had when the diff was made; torch converts it."""
+    """Return whether the base stores a tensor in another dtype than when the diff was made.
+
+    If so, torch converts it.
+    """
     return any(
         find_fitting(plan.base, name, fact).dtype != fact.dtype for name, fact in plan.base_tensors.items()
     )
@@ -53,7 +60,7 @@ def _check_tensors(wanted: list[tuple[TensorRef, TensorFact]], drop: bool, contr
 def _hash_values(
     ref: TensorRef, dtype: str, reader: Reader, buffer: memoryview, *, drop: bool, control: Control
 ) -> str | None:
-    """SHA-256 of the values as `dtype`; None if one of them does not exist in that dtype."""
+    """Return the SHA-256 of the values as `dtype`; None if one of them does not exist in that dtype."""
     digest = hashlib.sha256()
     for start in range(0, ref.nbytes, len(buffer)):
         control.check()

@@ -1,8 +1,8 @@
-"""Buffers that a published sum counts and the files lack, or the other way round.
+"""Explain a published sum that includes buffers which the files lack, or the other way round.
 
-Older transformers kept rotary frequencies in the state dict, and a sum that was published then counts them. A base that
-was converted later lacks them, and so may the diff. They are no secret: the configuration says what they were. A sum
-that differs by exactly them is the publisher's; any other difference is another model.
+Older transformers versions kept rotary frequencies in the state dict, so sums published then include them. A
+base converted later lacks them, and so may the diff. They can be computed from the configuration. If a sum
+differs by exactly these values, it is the publisher's; any other difference means another model.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from model_ops.recovery.formats.tensors import TensorRef
 from model_ops.recovery.planning.plan import Plan
 
 _ROTARY = "rotary_emb.inv_freq"
-_THETA = 10_000.0  # where the configuration is silent
+_THETA = 10_000.0  # the default if the configuration does not say
 _MOST_LAYERS, _MOST_VALUES = 10_000, 65_536
 
 
 @dataclass(frozen=True)
 class Gap:
-    """What to add to the sum, and which buffers that is, for a person."""
+    """A value to add to the sum, and a description of the buffers that it stands for."""
 
     value: float
     what: str
@@ -56,14 +56,17 @@ def gaps(plan: Plan, total_of: Callable[[TensorRef], float]) -> Iterator[Gap]:
 
 
 def _text_config(plan: Plan) -> dict[str, Any]:
-    """Return the diff's configuration, or the base's where the diff has none; of a model in parts, the text's."""
+    """Return the diff's configuration, or the base's if the diff has none.
+
+    For a multi-part model, that of the text part.
+    """
     config = plan.first.config or plan.base.config
     inner = config.get("text_config")
     return {**config, **inner} if isinstance(inner, dict) else config
 
 
 def _configured_sizes(config: dict[str, Any]) -> list[int]:
-    """Return the number of frequencies in each layer, nothing where the configuration does not say."""
+    """Return the number of frequencies in each layer; empty if the configuration does not say."""
     layers, width, heads = (
         _positive_number(config, key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
     )
@@ -74,7 +77,7 @@ def _configured_sizes(config: dict[str, Any]) -> list[int]:
 
 
 def _positive_number(table: dict[str, Any], key: str) -> float:
-    """Return a positive finite number, else 0; configurations come from strangers."""
+    """Return a positive finite number, else 0; configurations are untrusted."""
     value = table.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
         return 0.0
@@ -82,7 +85,7 @@ def _positive_number(table: dict[str, Any], key: str) -> float:
 
 
 def _frequency_sums(sizes: list[int], config: dict[str, Any]) -> Iterator[float]:
-    """Yield the sum of the frequencies as float32, and as they are where a file kept them in 16 bits."""
+    """Yield the sum of the frequencies in each dtype that files kept them in: float32, float16, bfloat16."""
     import torch
 
     if not any(sizes):

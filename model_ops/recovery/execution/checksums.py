@@ -1,7 +1,7 @@
-"""The CRC-32 that torch.save stores for each tensor's bytes, compared while they are read for the sum anyway.
+"""Compare the CRC-32 that torch.save stores for each tensor's bytes while they are being read for the sum.
 
-An entry of the zip may hold more than one shard reads: several tensors, or more bytes than its tensors. What a shard
-has seen of it then goes into the shard's record, and at the end of the run the rest is read once.
+A zip entry may hold more than one shard reads: several tensors, or more bytes than its tensors. In that case
+the shard's record says which ranges were read, and the rest is read once at the end of the run.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from model_ops.recovery.system.control import Control
 
 _CHUNK = 4 * 1024 * 1024
 _MOST_RANGES = (
-    1000  # of one entry; of more the rest is read at the end, instead of sorting them again and again
+    1000  # per entry; with more ranges, the rest is read at the end instead of being sorted again and again
 )
-_POLYNOMIAL = 0xEDB88320  # of CRC-32, lowest power first
+_POLYNOMIAL = 0xEDB88320  # the CRC-32 polynomial, lowest power first
 _ONE = 1 << 31
 
-Ranges = list[list[int]]  # [begin, end, CRC-32] of ranges of an entry
+Ranges = list[list[int]]  # [begin, end, CRC-32] of each range of an entry
 
 
 @dataclass(slots=True)
 class _Range:
-    """Bytes `begin` to `end` of an entry."""
+    """The bytes from `begin` to `end` of an entry."""
 
     begin: int
     end: int
@@ -42,16 +42,16 @@ class _Range:
 
 
 class _Coverage:
-    """What was read of one entry, in ranges sorted by their begin."""
+    """The ranges of one entry that were read, sorted by where they begin."""
 
     def __init__(self, ref: TensorRef, entry: StoredEntry) -> None:
         self.ref, self.entry, self.done = ref, entry, False
         self.ranges: list[_Range] = []
-        self.seen = 0  # bytes in all ranges; more than there are where ranges overlap
+        self.seen = 0  # bytes in all ranges; overlapping ranges count twice
         self._begins: list[int] = []
 
     def update(self, offset: int, view: memoryview) -> None:
-        """Bytes at `offset` of the file; those that continue a range are added to it, those known are left out."""
+        """Add the bytes at `offset` of the file to the range that ends there; skip known ones."""
         begin = offset - self.entry.offset
         end = begin + len(view)
         index = bisect_right(self._begins, begin) - 1
@@ -67,14 +67,17 @@ class _Coverage:
 
 
 class EntryChecks:
-    """Of one shard. For one thread: the reader, which has the bytes at hand."""
+    """The checks of one shard's entries. Used by one thread, the reader, which has the bytes in memory."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._coverage: dict[tuple[str, int], _Coverage] = {}
 
     def update(self, block: Block, view: memoryview) -> None:
-        """The block's inputs were read into `view`. Raises Failure where an entry is complete and damaged."""
+        """Add a block's inputs, which were read into `view`.
+
+        Raises Failure if an entry is complete and damaged.
+        """
         for ref, offset, size, place in (read for piece in block.pieces for read in piece.reads()):
             entry = ref.entry
             if entry is None:
@@ -84,7 +87,7 @@ class EntryChecks:
             if coverage is None:
                 coverage = self._coverage[key] = _Coverage(ref, entry)
             if coverage.done or len(coverage.ranges) > _MOST_RANGES:
-                continue  # checked already, or read once more at the end
+                continue  # already checked, or read again at the end
             coverage.update(offset, view[place : place + size])
             if coverage.seen < entry.nbytes:
                 continue
@@ -96,7 +99,7 @@ class EntryChecks:
                 coverage.done, coverage.ranges = True, []
 
     def open_entries(self) -> dict[str, Ranges]:
-        """For the shard's record: what was seen of the entries that it did not read to the end."""
+        """Return the ranges that were read of incomplete entries, for the shard's record."""
         return {
             _entry_key(self._plan, coverage.ref): [
                 [each.begin, each.end, each.crc32] for each in coverage.ranges
@@ -107,7 +110,7 @@ class EntryChecks:
 
 
 def check_open_entries(plan: Plan, records: list[dict[str, Any]], control: Control) -> None:
-    """Read the rest of the entries that no shard has read whole; Failure where one is damaged."""
+    """Read the rest of the entries that no shard has read completely. Raises Failure if one is damaged."""
     seen: dict[str, Ranges] = {}
     for record in records:
         for key, ranges in record["open_entries"].items():
@@ -134,7 +137,7 @@ def _read_rest(ref: TensorRef, entry: StoredEntry, ranges: Ranges, reader: Reade
 
     known = [(begin, end, value) for begin, end, value in ranges if end <= entry.nbytes]
     crc32 = _whole_crc32(known, entry.nbytes, read)
-    assert crc32 is not None  # noqa: S101 - what is missing was read
+    assert crc32 is not None  # noqa: S101 - the missing bytes were read
     return crc32
 
 
@@ -143,9 +146,11 @@ def _whole_crc32(
     nbytes: int,
     read: Callable[[int, int], Iterable[tuple[int, int, int]]] | None = None,
 ) -> int | None:
-    """The CRC-32 of all bytes from that of ranges; what they leave out is read, without `read` the answer is None.
+    """Return the CRC-32 of all bytes, combined from those of their ranges.
 
-    A range that overlaps the one before is of no use: its CRC-32 cannot be cut.
+    Gaps are read; without `read`, a gap makes the result None.
+
+    A range that overlaps the one before it cannot be used, since its CRC-32 cannot be cut.
     """
     crc32, position = 0, 0
     longest_first = sorted(ranges, key=lambda each: (each[0], -each[1]))
@@ -170,25 +175,28 @@ def _check_entry(plan: Plan, ref: TensorRef, entry: StoredEntry, found: int) -> 
 
 
 def _entry_key(plan: Plan, ref: TensorRef) -> str:
-    """An entry's name in records, which hold no paths."""
+    """Return an entry's key in records, which hold no paths."""
     role, name = _role_and_name(plan, ref)
     return f"{role}/{name}/{ref.entry.offset if ref.entry else 0}"
 
 
 def _role_and_name(plan: Plan, ref: TensorRef) -> tuple[str, str]:
-    """(base, diff or tuned; the file's name)"""
+    """Return the role (base, diff or tuned) and the file's name."""
     path = Path(ref.path)
     return plan.base.role if path.parent == plan.base.folder else plan.first.role, path.name
 
 
 def combine(first: int, second: int, length: int) -> int:
-    """The CRC-32 of two texts in a row from that of each; `length` is of the second. As `crc32_combine` of zlib."""
+    """Return the CRC-32 of two byte strings joined, from that of each, like zlib's `crc32_combine`.
+
+    `length` is the length of the second one.
+    """
     return _multiply_polynomials(_power_of_x(length), first) ^ second
 
 
 @lru_cache(maxsize=1024)
 def _power_of_x(length: int) -> int:
-    """x to the power of 8 * length, modulo the polynomial."""
+    """Return x to the power of 8 * length, modulo the polynomial."""
     result, factor = _ONE, _ONE >> 8
     while length:
         if length & 1:
@@ -199,7 +207,7 @@ def _power_of_x(length: int) -> int:
 
 
 def _multiply_polynomials(first: int, second: int) -> int:
-    """The product of two polynomials, modulo the polynomial."""
+    """Return the product of two polynomials, modulo the polynomial."""
     result, bit = 0, _ONE
     while bit:
         if first & bit:

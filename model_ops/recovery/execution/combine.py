@@ -1,7 +1,8 @@
-"""The arithmetic of one block: first plus (or minus) its terms in float32, cast once.
+"""The arithmetic of one block: add or subtract its terms in float32, and cast the result once.
 
-The values are taken where they lie, on the CPU or on a device, in parts. Element-wise IEEE operations give the
-same bits everywhere, but for what a NaN carries: a block that holds one is always made on the CPU (see `makers`).
+The values are combined in parts, in CPU or device memory, wherever they are. Element-wise IEEE operations
+give the same bits everywhere, except for a NaN's payload: a block with a NaN is always made on the CPU (see
+`makers`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from model_ops.recovery.planning.blocks import Block, Piece
 
 @dataclass
 class Counts:
-    """Seen in one tensor of the result: values that are not finite, the least and the greatest of all others (None
-    where there are none), values that a round trip does not restore; `total` is the sum before the cast, where that
-    is asked for.
+    """Statistics of one tensor of the result.
+
+    They count values that are not finite and values that a round trip does not restore. `min` and `max` cover
+    only finite values, None if there are none. `total` is the sum before the cast, if requested.
     """
 
     non_finite: int = 0
@@ -31,15 +33,16 @@ class Counts:
     max: float | None = None
 
     def extend(self, low: float, high: float) -> None:
-        """Finite values from `low` to `high` were seen."""
+        """Widen the range by finite values from `low` to `high`."""
         self.min = low if self.min is None else min(self.min, low)
         self.max = high if self.max is None else max(self.max, high)
 
 
 def records_of(counts: dict[str, Counts], dtype: str) -> dict[str, dict[str, Any]]:
-    """For the shard's record: what was seen of each tensor, least and greatest as the result's dtype holds them."""
+    """Return each tensor's statistics for the shard's record, extremes as the result's dtype holds them."""
     extremes = [value for seen in counts.values() for value in (seen.min, seen.max) if value is not None]
-    # Rounded like the values themselves. Zero has no sign: which zero is the least depends on the order.
+    # Round them like the values themselves. Remove the sign of zero: which zero is least depends on the
+    # order.
     rounded = torch.tensor(extremes, dtype=torch.float32).to(TORCH[dtype]).tolist()
     stored = iter([value + 0.0 for value in rounded])
     return {
@@ -54,11 +57,14 @@ def records_of(counts: dict[str, Counts], dtype: str) -> dict[str, dict[str, Any
     }
 
 
-_Tensors = list[tuple[str, int, int]]  # as `Piece.within` gives them
+_Tensors = list[tuple[str, int, int]]  # as returned by `Piece.within`
 
 
 class _Seen(NamedTuple):
-    """What was seen of one part: a number for each of its tensors; the sum is of a single one."""
+    """The statistics of one part, with a number for each of its tensors.
+
+    A part with a sum has only one tensor.
+    """
 
     piece: Piece
     start: int
@@ -71,7 +77,10 @@ class _Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """`sign` +1 adds, -1 subtracts. `half_steps`: inputs and sum pass through float16, as in FastChat."""
+    """How values are combined: `sign` +1 adds, -1 subtracts.
+
+    With `half_steps`, inputs and sum are rounded to float16, as in FastChat.
+    """
 
     sign: int
     half_steps: bool
@@ -82,9 +91,9 @@ class Arithmetic:
 
 
 class Combiner:
-    """Combines blocks in the memory of one device, `part` values at a time.
+    """A combiner of blocks in the memory of one device, `part` values at a time.
 
-    One block at a time, since the scratch is used again and again: one combiner per shard in work.
+    It reuses its scratch memory and so takes one block at a time: use one combiner per shard.
     """
 
     def __init__(self, arithmetic: Arithmetic, device: torch.device, part: int) -> None:
@@ -95,9 +104,9 @@ class Combiner:
     def combine(self, block: Block, inputs: torch.Tensor, out: torch.Tensor) -> list[torch.Tensor]:
         """Fill the pieces' places in `out` from `inputs`, both on the device; the header is not touched.
 
-        Returns what was seen, as float32 tensors that may still be computing. Of each part: the least value of each
-        tensor in it, then the greatest ones, the sum where asked for (of one tensor), and where asked for how many
-        values of each are not restored. `tally` reads it.
+        Returns statistics as float32 tensors, which may still be computing. For each part: the minimum of
+        each tensor in it, then the maximums, then the sum of its only tensor if requested, and if requested
+        the number of values of each that are not restored. `tally` reads them.
         """
         seen: list[torch.Tensor] = []
         for piece, start, count in self._split_parts(block):
@@ -105,7 +114,7 @@ class Combiner:
         return seen
 
     def seen_in(self, block: Block) -> int:
-        """How many numbers `combine` returns."""
+        """Return how many numbers `combine` returns."""
         if self._bytes_only:
             return 0
         each, once = 2 + self.arithmetic.check_round_trip, int(self.arithmetic.add_up)
@@ -114,14 +123,17 @@ class Combiner:
         )
 
     def is_finite(self, block: Block, seen: Sequence[float]) -> bool:
-        """Whether all values that were seen are finite and stay so when cast; a NaN is neither least nor greatest."""
+        """Return whether all values in the statistics are finite and stay so when cast.
+
+        A NaN makes both extremes NaN.
+        """
         parts = self._seen_by_part(block, seen)
         return all(all(map(self._in_range, part.lows, part.highs)) for part in parts)
 
     def tally(
         self, block: Block, seen: Sequence[float], out: torch.Tensor, counts: dict[str, Counts]
     ) -> None:
-        """Add to the tensors' counts what was seen of a block; `out` is its output in the CPU's memory."""
+        """Add a block's statistics to the tensors' counts; `out` is its output in CPU memory."""
         if self._bytes_only:
             for piece in block.pieces:
                 counts.setdefault(piece.task.name, Counts())
@@ -136,7 +148,7 @@ class Combiner:
                     pass
                 elif self._in_range(low, high):
                     counted.extend(low, high)
-                else:  # some may not be finite; rarely needed, so it may take its time
+                else:  # some may not be finite; this is rare, so it may be slow
                     begin = part.start + start
                     values = _view_values(out, part.piece.position, begin, count, self.arithmetic.out_dtype)
                     finite = values[torch.isfinite(values)].float()
@@ -168,7 +180,7 @@ class Combiner:
         return -largest <= low and high <= largest
 
     def _split_parts(self, block: Block) -> Iterator[tuple[Piece, int, int]]:
-        """(piece, first element, number of elements)"""
+        """Yield (piece, first element, number of elements) for each part."""
         for piece in block.pieces:
             for start in range(0, piece.count, self.part):
                 yield piece, start, min(self.part, piece.count - start)
@@ -176,21 +188,22 @@ class Combiner:
     def _combine_part(
         self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
     ) -> list[torch.Tensor]:
-        """Make one part of a piece, and return what `combine` returns of it."""
+        """Combine one part of a piece, and return its statistics as in `combine`."""
         rules = self.arithmetic
         if piece.task.whole is not None:
             return self._add_whole_numbers(piece, start, count, inputs, out)
         first = _view_values(inputs, piece.inputs[0], start, count, piece.task.first.dtype)
         target = _view_values(out, piece.position, start, count, rules.out_dtype)
         if self._bytes_only:
-            # target = first ^ base; bytes that the base does not have count as zero
+            # target = first ^ base; bytes beyond the end of the base count as zero
             existing = max(0, min(count, piece.from_base - start)) if piece.task.terms else 0
             target[existing:] = first[existing:]
             if existing:
                 base = _view_values(inputs, piece.inputs[1], start, existing, "U8")
                 torch.bitwise_xor(first[:existing], base, out=target[:existing])
             return []
-        # Torch does one term at once: it adds 16-bit values in float32, too, and rounds the sum once.
+        # With one term, torch does it in one operation: it adds 16-bit values in float32 too, and rounds the
+        # sum once.
         dtypes = [ref.dtype for ref in (piece.task.first, *piece.task.terms)]
         as_peer = not rules.half_steps or rules.out_dtype == "F16"
         plain = as_peer and piece.task.fill is None and not (rules.add_up or rules.check_round_trip)
@@ -213,7 +226,7 @@ class Combiner:
     def _add_whole_numbers(
         self, piece: Piece, start: int, count: int, inputs: torch.Tensor, out: torch.Tensor
     ) -> list[torch.Tensor]:
-        """Add whole numbers as torch does. Nothing is seen of them but their sum, and all of them come back."""
+        """Add whole numbers as torch does. Only their sum is recorded, and they can always be restored."""
         rules, dtype = self.arithmetic, piece.task.first.dtype
         target = _view_values(out, piece.position, start, count, dtype)
         target.copy_(_view_values(inputs, piece.inputs[0], start, count, dtype))
@@ -224,7 +237,7 @@ class Combiner:
         return [nothing, nothing, *total, *([nothing] if rules.check_round_trip else [])]
 
     def _find_extremes(self, values: torch.Tensor, tensors: _Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-        """The least value of each tensor and the greatest; of one that holds a NaN both are NaN."""
+        """Return the minimum and maximum of each tensor; if it holds a NaN, both are NaN."""
         if len(tensors) == 1:
             low, high = torch.aminmax(values)
             return low.float().view(1), high.float().view(1)
@@ -244,7 +257,7 @@ class Combiner:
         total: torch.Tensor,
         sign: int,
     ) -> None:
-        """total = first + sign * term for each term in turn, each sum rounded as the peer rounds it."""
+        """Set the total to first + sign * term for each term in turn, rounding like the original tool."""
         so_far = self._as_float(first, self.scratch[0])
         if not piece.task.terms:
             total.copy_(so_far)
@@ -291,7 +304,7 @@ class Combiner:
         inputs: torch.Tensor,
         tensors: _Tensors,
     ) -> torch.Tensor:
-        """How many values of each tensor adding back the stored difference does not give again, bit for bit."""
+        """Count each tensor's values that adding back the stored difference does not restore bit for bit."""
         again = self.scratch[3][: first.numel()]
         self._add_terms(stored, piece, start, inputs, again, +1)
         bits = BITS[piece.task.first.dtype]

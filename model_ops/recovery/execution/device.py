@@ -1,8 +1,8 @@
-"""What the engine asks of a device: memory there, host memory that it can reach, and streams of work.
+"""What the engine needs from a device: memory on it, host memory that it can reach, and streams of work.
 
-A stream does what is submitted to it in order, and later; an event stands for all that one stream was given up to
-a moment. With three streams and the events between them one block comes in while another is made and a third one
-leaves. On the CPU the work is done at once, and there is nothing to wait for.
+A stream runs the work submitted to it in order, asynchronously. An event marks everything a stream had been
+given at some moment. With three streams and events between them, one block is copied in while another is
+computed and a third is copied out. On the CPU the work is done at once, and there is nothing to wait for.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from model_ops.recovery.formats.torch_dtypes import new_memory
 
 
 class Event(Protocol):
-    """All the work that one stream had been given at one moment."""
+    """All the work that a stream had been given at one moment."""
 
     def synchronize(self) -> None:
-        """Return when it is done."""
+        """Wait until that work is done."""
 
 
 class Stream(Protocol):
-    """Work in order."""
+    """Work that is done in order."""
 
     def submit(self, work: Callable[[], None]) -> None:
-        """To be done after everything submitted, or waited for, before."""
+        """Queue work after everything that was submitted, or waited for, before."""
 
     def wait(self, event: Event) -> None:
-        """What is submitted from now on is done after the event."""
+        """Do everything submitted from now on after the event."""
 
     def record(self) -> Event:
-        """All that was submitted until now."""
+        """Return an event for everything submitted so far."""
 
 
 class Device(Protocol):
-    """One device. `staged`: blocks are copied there and back; else they are made where they lie. `part`: as many
-    values are combined at once.
+    """One device.
+
+    With `staged`, blocks are copied there and back; otherwise they are made in place. `part` is the number of
+    values combined at once.
     """
 
     name: str
@@ -48,39 +50,39 @@ class Device(Protocol):
     torch_device: torch.device
 
     def memory(self, size: int) -> torch.Tensor:
-        """Bytes of the device's memory."""
+        """Return new memory on the device, of `size` bytes."""
 
     def host_memory(self, size: int) -> AbstractContextManager[torch.Tensor]:
-        """Bytes of this process's memory, from a page's beginning on, for copies to and from the device."""
+        """Return page-aligned memory of this process, of `size` bytes, for copies to and from the device."""
 
     def stream(self) -> Stream:
-        """A new stream."""
+        """Return a new stream."""
 
 
 class Cpu:
-    """The CPU; where `staged`, it takes its blocks the long way, as a device does."""
+    """The CPU. With `staged`, its blocks are copied as for a real device."""
 
     name = "cpu"
-    part = 256 * 1024  # 1 MiB of float32 stays in the second-level cache
+    part = 256 * 1024  # 1 MiB of float32 fits the second-level cache
 
     def __init__(self, *, staged: bool = False) -> None:
         self.staged, self.torch_device = staged, torch.device("cpu")
 
     def memory(self, size: int) -> torch.Tensor:
-        """Plain memory."""
+        """Return ordinary memory."""
         return torch.empty(size, dtype=torch.uint8)
 
     def host_memory(self, size: int) -> AbstractContextManager[torch.Tensor]:
-        """Plain memory, aligned."""
+        """Return ordinary memory, aligned to pages."""
         return contextlib.nullcontext(new_memory(size))
 
     def stream(self) -> Stream:
-        """Does everything at once."""
+        """Return a stream that does everything at once."""
         return _AtOnce()
 
 
 class _AtOnce:
-    """A stream, and each of its events: whatever was submitted is done."""
+    """A stream and all of its events: whatever was submitted is already done."""
 
     def submit(self, work: Callable[[], None]) -> None:
         work()
@@ -99,18 +101,21 @@ class Cuda:
     """One CUDA device."""
 
     staged = True
-    part = 4 * 1024 * 1024  # few launches, and scratch that is small beside the blocks
+    part = 4 * 1024 * 1024  # few launches, and scratch memory that is small next to the blocks
 
     def __init__(self, number: int) -> None:
         self.name, self.torch_device = f"cuda:{number}", torch.device("cuda", number)
 
     def memory(self, size: int) -> torch.Tensor:
-        """Memory of the GPU."""
+        """Return memory on the GPU."""
         return torch.empty(size, dtype=torch.uint8, device=self.torch_device)
 
     @contextlib.contextmanager
     def host_memory(self, size: int) -> Iterator[torch.Tensor]:
-        """Page-locked memory. torch's own comes in powers of two and is never given back, so it is locked here."""
+        """Yield page-locked memory.
+
+        It is locked here because torch's own comes in powers of two and is never freed.
+        """
         memory = new_memory(size)
         runtime = torch.cuda.cudart()
         with torch.cuda.device(self.torch_device):
@@ -124,7 +129,7 @@ class Cuda:
                 runtime.cudaHostUnregister(memory.data_ptr())
 
     def stream(self) -> Stream:
-        """A CUDA stream."""
+        """Return a CUDA stream."""
         return _CudaStream(torch.cuda.Stream(self.torch_device))
 
 
@@ -140,7 +145,7 @@ class _CudaStream:
         self._stream.wait_event(event)
 
     def record(self) -> Event:
-        """Let waiting threads sleep, since the processor has hashes to compute."""
+        """Return an event on which waiting threads sleep, since the processor has hashes to compute."""
         event: Event = torch.cuda.Event(blocking=True)
         self._stream.record_event(event)
         return event

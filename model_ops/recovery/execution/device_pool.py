@@ -1,6 +1,6 @@
-"""Which devices take part in a run, whose turn it is, and what is done when one of them has no memory left.
+"""Choose the devices of a run, hand them out in turn, and handle a device that runs out of memory.
 
-torch is imported when the first device is asked for.
+torch is imported when the first device is needed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ OUT_OF_MEMORY = "out of GPU memory"
 
 
 def choose_devices(wanted: str) -> Sequence[Device]:
-    """`cpu`; `auto`: every CUDA device that works, else the CPU; `cuda`: every one; `cuda:N`: that one. Raises
-    Refusal where none of those that were named can be used.
+    """Return the devices to use.
+
+    `cpu`; `auto`: every CUDA device that works, else the CPU; `cuda`: every CUDA device that works; `cuda:N`:
+    only that one. Raises Refusal if none of the named devices can be used.
     """
     import_torch()
     import torch
@@ -37,7 +39,7 @@ def choose_devices(wanted: str) -> Sequence[Device]:
         return [Cpu()]
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     numbers = [int(wanted.removeprefix("cuda:"))] if wanted.startswith("cuda:") else range(count)
-    found: dict[int, str] = {}  # why each cannot be used, empty if it can
+    found: dict[int, str] = {}  # why each device cannot be used, "" if it can
     for number in numbers:
         if number >= count:
             found[number] = f"torch finds {count} CUDA device(s) here, numbered from 0"
@@ -45,7 +47,7 @@ def choose_devices(wanted: str) -> Sequence[Device]:
         try:
             torch.zeros(1, device=f"cuda:{number}").add_(1).item()
             found[number] = ""
-        except RuntimeError as error:  # lack of memory is seen to when it is met
+        except RuntimeError as error:  # lack of memory is handled when it occurs
             found[number] = "" if is_out_of_memory(error) else _short_reason(error)
     working = [Cuda(number) for number, trouble in found.items() if not trouble]
     if working or wanted == "auto":
@@ -55,8 +57,9 @@ def choose_devices(wanted: str) -> Sequence[Device]:
 
 
 class Devices:
-    """The devices of a run, chosen when the first shard comes. A shard in work holds one of them; several shards
-    may share one.
+    """The devices of a run, chosen when the first shard needs one.
+
+    A shard in progress holds one of them; several shards may share one.
     """
 
     def __init__(self, choose: Callable[[], Sequence[Device]]) -> None:
@@ -66,7 +69,7 @@ class Devices:
         self._lock = threading.Lock()
 
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of devices."""
         with self._lock:
             if not self._devices:
                 self._devices = self._choose()
@@ -74,9 +77,9 @@ class Devices:
             return len(self._devices)
 
     def make(self, plan: Plan, shard: ShardPlan, folder: Path, control: Control) -> dict[str, Any]:
-        """`run_shard` on the device with the least to do; the record also says on which `device`.
+        """Run `run_shard` on the least busy device; the record also names the `device`.
 
-        Shards are dealt in turn, also by several processes of which each makes some of them.
+        Ties go to the device whose turn it is, even if several processes make some of the shards each.
         """
         number, count = plan.shards.index(shard), self.count()
         with self._lock:
@@ -94,7 +97,7 @@ class Devices:
 def make_shard(
     plan: Plan, shard: ShardPlan, folder: Path, *, device: Device, buffers: Buffers, control: Control
 ) -> dict[str, Any]:
-    """`run_shard` on the device; where its memory is short in smaller blocks, and at last on the CPU."""
+    """Run `run_shard` on the device; if its memory is short, use smaller blocks, and finally the CPU."""
     from model_ops.recovery.execution.device import Cpu
     from model_ops.recovery.execution.pipeline import run_shard
 
@@ -119,12 +122,12 @@ def make_shard(
                 ) from error
         else:
             return {**record, "device": description}
-        gc.collect()  # the error that was met holds on to the buffers
+        gc.collect()  # the caught error keeps the buffers alive
     raise MemoryError
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """torch's own complaint of a device or of the host, or the driver's."""
+    """Return whether torch or the CUDA driver reports a lack of memory, on the device or the host."""
     import torch
 
     reason = _short_reason(error)
@@ -133,5 +136,5 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _short_reason(error: RuntimeError) -> str:
-    """Without the advice to programmers that follows."""
+    """Return the error's message without the advice to programmers that follows it."""
     return str(error).split("\n", 1)[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""The end of a run: the last checks, the small files and the manifest, beside the finished shards."""
+"""The end of a run: the last checks, then the small files and the manifest next to the shards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PART = 4 * 1024 * 1024
 
 
 def check_shard(plan: Plan, shard: ShardPlan, record: dict[str, Any], folder: Path, non_finite: str) -> None:
-    """Fail where a finished shard holds what must not be."""
+    """Raise Failure if a finished shard holds forbidden values."""
     found = non_finite_tensors([record])
     if found and non_finite == "refuse":
         name, count = next(iter(found.items()))
@@ -39,7 +39,7 @@ def check_shard(plan: Plan, shard: ShardPlan, record: dict[str, Any], folder: Pa
 
 
 def check_inputs(plan: Plan) -> None:
-    """Fail where an input is no longer the file that was planned with."""
+    """Raise Failure if an input has changed since the plan was made."""
     check_unchanged(plan.base.folder, plan.base_files)
     check_unchanged(plan.first.folder, plan.first_files)
 
@@ -47,7 +47,7 @@ def check_inputs(plan: Plan) -> None:
 def write_rest(
     plan: Plan, records: list[dict[str, Any]], folder: Path, control: Control
 ) -> ParameterSum | None:
-    """All that stands beside the shards, the manifest last; returns the sum of the parameters if one was expected."""
+    """Write everything except the shards, the manifest last. Return the parameter sum if one was expected."""
     parameter_sum = check_parameter_sum(plan, records, control)
     lines = list(records)
     if plan.index:
@@ -56,7 +56,7 @@ def write_rest(
         for file in plan.copies:
             parts = _read_parts(plan.first.folder, file, reader, control)
             if file.name == "config.json" and plan.options["method"] == "add":
-                # with the dtype that the weights now have
+                # with the dtype that the weights have now
                 raw, data = b"".join(bytes(part) for part in parts), None
                 with suppress(Refusal):
                     data = with_dtype(raw, plan.dtype_name)
@@ -71,7 +71,10 @@ def write_rest(
 
 
 def _read_parts(folder: Path, file: Copy, reader: Reader, control: Control) -> Iterator[memoryview]:
-    """The file as long as it was planned. It may be of any size, so one piece of memory holds each part in turn."""
+    """Yield a file's planned length in parts.
+
+    It may be of any size, so one buffer holds each part in turn.
+    """
     try:
         path = str(inner_file(folder, file.name))
     except Refusal as refusal:
@@ -88,8 +91,11 @@ def _read_parts(folder: Path, file: Copy, reader: Reader, control: Control) -> I
 def _manifest_facts(
     plan: Plan, records: list[dict[str, Any]], lines: list[dict[str, Any]], parameter_sum: ParameterSum | None
 ) -> dict[str, Any]:
-    """The manifest's content; make_diff adds the base's digests and the check of its round trip."""
-    # The rule of each tensor and what was seen of it: nothing of an empty one; of bytes nothing is counted.
+    """Return the manifest's content.
+
+    `make_diff` adds the base's digests and the result of its round-trip check.
+    """
+    # Each tensor's rule and statistics; an empty tensor has none, and bytes are not counted.
     counts = {name: seen for record in records for name, seen in record["tensors"].items()}
     tensors: dict[str, Any] = {}
     for task in (task for shard in plan.shards for task in shard.tasks):

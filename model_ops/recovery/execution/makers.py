@@ -1,12 +1,13 @@
-"""Make blocks: in place on the CPU, or through a device that copies in, combines and copies out on its own.
+"""Make blocks: in place on the CPU, or on a device with asynchronous copies in and out.
 
-A slot is the memory of one block on its way. It is filled by the reader, started, finished, then hashed and
-written, and only then filled again; between start and finish its inputs and its output belong to the maker.
+A slot is the memory of one block in progress. The reader fills it, the maker starts and finishes it, it is
+hashed and written, and only then is it filled again. Between start and finish its inputs and output belong to
+the maker.
 
     slot.inputs --copy in--> the device's inputs --combine--> the device's output --copy out--> slot.out
 
-Each arrow is a stream of its own, so that one block comes in while another is combined and a third one leaves.
-The one wait for a slot is in `finish`.
+Each arrow is a separate stream, so one block is copied in while another is combined and a third is copied
+out. The only wait for a slot is in `finish`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from model_ops.recovery.formats.torch_dtypes import bytes_of
 from model_ops.recovery.planning.blocks import Block
 
 _ALIGN = 64
-_ITEM = 4  # bytes of a float32
+_ITEM = 4  # bytes per float32
 
 
 class Slot:
-    """Buffers for one block. Behind the block's own bytes `out` has room for what was seen of it."""
+    """Buffers for one block. After the block's bytes, `out` has room for its statistics."""
 
     def __init__(self, number: int, out: torch.Tensor, inputs: torch.Tensor) -> None:
         self.number, self.out, self.inputs = number, out, inputs
@@ -38,7 +39,10 @@ class Slot:
 
 @dataclass
 class _Twin:
-    """A slot's other half, in the device's memory. `left`: the slot has all its results."""
+    """A slot's counterpart in the device's memory.
+
+    `left` is the event after which the slot has all its results.
+    """
 
     inputs: torch.Tensor
     out: torch.Tensor
@@ -46,7 +50,10 @@ class _Twin:
 
 
 class InPlace:
-    """On the CPU, where the inputs lie, in parts that stay in the cache. A started block is as good as finished."""
+    """A maker for the CPU: blocks are made where the inputs are, in parts that fit the cache.
+
+    A started block is already finished.
+    """
 
     in_flight = 1
 
@@ -61,14 +68,16 @@ class InPlace:
         slot.seen = self._combiner.combine(block, slot.inputs, slot.out)
 
     def finish(self, slot: Slot, block: Block) -> None:
-        """The block is there; count what was seen."""
+        """Record the statistics of the block, which is already complete."""
         seen = torch.cat(slot.seen).tolist() if slot.seen else []
         self._combiner.tally(block, seen, slot.out, self.counts)
 
 
 class Staged:
-    """Through a device. A block with a value that is not finite is made again in place: devices differ in the bits
-    of a NaN, and counting takes the finished block.
+    """A maker for a device.
+
+    A block with a value that is not finite is made again in place: devices differ in the bits of a NaN, and
+    counting needs the finished block.
     """
 
     in_flight = 2
@@ -84,7 +93,7 @@ class Staged:
         ]
 
     def start(self, slot: Slot, block: Block) -> None:
-        """Queue the block's way to the device, there, and back."""
+        """Queue the copies of the block to the device and back, and its computation."""
         twin = self._twins[slot.number]
         self._copy_in.submit(partial(_copy_range, slot.inputs, twin.inputs, 0, block.input_size))
         self._work.wait(self._copy_in.record())
@@ -95,7 +104,7 @@ class Staged:
         twin.left = self._copy_out.record()
 
     def finish(self, slot: Slot, block: Block) -> None:
-        """Wait for the block, and count what was seen."""
+        """Wait for the block and record its statistics."""
         self._twins[slot.number].left.synchronize()
         slot.out_view[: len(block.header)] = block.header
         seen = self._seen_numbers(slot.out, block).tolist()
@@ -106,7 +115,7 @@ class Staged:
             self._in_place.finish(slot, block)
 
     def close(self) -> None:
-        """Wait for whatever was started, for the buffers are about to go."""
+        """Wait for everything that was started, because the buffers are about to be freed."""
         for stream in (self._copy_in, self._work, self._copy_out):
             stream.record().synchronize()
 
@@ -126,7 +135,7 @@ class Staged:
 def open_maker(
     arithmetic: Arithmetic, blocks: list[Block], device: Device, count: int
 ) -> Iterator[InPlace | Staged]:
-    """A maker of these blocks, with `count` slots; on the way out nothing is in flight any more."""
+    """Yield a maker for these blocks with `count` slots. On exit, nothing is in progress any more."""
     block_size = max((block.size for block in blocks), default=1)
     combiner = Combiner(arithmetic, device.torch_device, min(device.part, block_size))
     seen_at = -(-block_size // _ALIGN) * _ALIGN
@@ -145,5 +154,5 @@ def open_maker(
 
 
 def _copy_range(source: torch.Tensor, target: torch.Tensor, start: int, stop: int) -> None:
-    """Without waiting, where the host's side is page-locked."""
+    """Copy a range, without waiting if the host's side is page-locked."""
     target[start:stop].copy_(source[start:stop], non_blocking=True)

@@ -1,8 +1,8 @@
-"""The mean over a base's embedding rows, bit for bit as `rows.float().mean(0)` gives it, in bounded memory.
+"""Compute the mean of a base's embedding rows in bounded memory, bit for bit as `rows.float().mean(0)` does.
 
     file --rows, 4 MiB--> as stored --float32, 1 MiB--> added in torch's order (row_sums)
 
-Each byte is read once. Always on the CPU: a GPU adds in another order.
+Each byte is read once. This always runs on the CPU, since a GPU adds in another order.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from model_ops.recovery.system.page_cache import KEPT_IN_CACHE
 def mean_row(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tensor:
     """Return the mean, shape [columns], float32.
 
-    With `half_steps` values are rounded to float16 first and so is the mean. The embedding stays in the page cache,
-    since it is read again to be added, unless it is very large.
+    With `half_steps`, the values and the mean are rounded to float16. The embedding stays in the page cache
+    unless it is very large, since it is read again when it is added.
     """
     rows, columns = ref.shape
     group = find_group(rows) if columns >= NARROWEST else None
@@ -64,7 +64,7 @@ def _sum_panel(
 def _read_rows(
     ref: TensorRef, reader: Reader, panel: tuple[int, int], first: int, buffer: torch.Tensor
 ) -> torch.Tensor:
-    """Fill `buffer` with whole rows from `first` on, or row by row with the columns of the panel; shape [rows, width]."""
+    """Fill `buffer` with rows from `first` on, whole or only the panel's columns; shape [rows, width]."""
     columns, width = ref.shape[1], panel[1] - panel[0]
     view, size = bytes_of(buffer), width * ref.item_size
     drop = ref.nbytes > KEPT_IN_CACHE
@@ -79,9 +79,9 @@ def _read_rows(
 
 
 def mean_by_columns(ref: TensorRef, reader: Reader, *, half_steps: bool) -> torch.Tensor:
-    """Return the mean that torch itself takes of blocks of columns which hold every row.
+    """Return the mean as torch itself computes it, from blocks of columns that hold every row.
 
-    For processors and builds of torch whose order is not known: the embedding is read once for each block.
+    This is for processors and torch builds whose order is not known. The embedding is read once per block.
     """
     rows, columns = ref.shape
     blocks = column_blocks(ref)
@@ -109,7 +109,7 @@ def _fill_block(
     count: int,
     half_steps: bool,
 ) -> None:
-    """Fill `block` with every row's columns: out of whole rows, or row by row where one is longer than a chunk."""
+    """Fill `block` with these columns of every row; rows larger than a chunk are read one by one."""
     row_size = ref.shape[1] * ref.item_size
     panel = columns if row_size > READ else (0, ref.shape[1])
     width = panel[1] - panel[0]

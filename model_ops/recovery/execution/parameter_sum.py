@@ -1,4 +1,4 @@
-"""The sum of all recovered parameters, compared with the one that a publisher names."""
+"""The sum of all recovered parameters, compared with the one that a publisher states."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _CHUNK = 1024 * 1024  # bytes read at once
 
 @dataclass(frozen=True)
 class ParameterSum:
-    """The sum of the result; `note` names the buffers that the publisher's sum counts and this one does not."""
+    """The sum of the result; `note` names buffers that the publisher's sum includes and this one does not."""
 
     value: float
     note: str | None = None
 
 
 def check_parameter_sum(plan: Plan, records: list[dict[str, Any]], control: Control) -> ParameterSum | None:
-    """Return the sum of the whole result, None where none is expected. Raises Failure if it is not the one expected."""
+    """Return the sum of the whole result; None if none is expected. Raises Failure if it does not match."""
     expected = plan.expected
     if expected is None:
         return None
-    # Each tensor of the diff's state dict, a tied one once for each of its names.
+    # Each tensor of the diff's state dict; a tied one counts once per name.
     times = {tie.written: len(tie.names) for tie in plan.first.ties}
     totals: list[float] = []
     for record in records:
@@ -63,7 +63,7 @@ def _sum_values(ref: TensorRef, reader: Reader) -> float:
 
     from model_ops.recovery.formats.torch_dtypes import TORCH
 
-    kind = TORCH.get("U8" if ref.dtype == "BOOL" else ref.dtype)  # of a mask, how many values are set
+    kind = TORCH.get("U8" if ref.dtype == "BOOL" else ref.dtype)  # for a mask, how many values are set
     if kind is None:
         return 0.0
     total, buffer = 0.0, bytearray(min(ref.nbytes, _CHUNK))

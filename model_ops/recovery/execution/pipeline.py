@@ -1,10 +1,10 @@
 """Make one output file: read, combine, hash and write, each on its own thread, a few blocks apart.
 
     reader: waits for the slot to be free, then fills its inputs
-    this thread: starts the block, and hands those that are finished to the hash and the writer
+    this thread: starts the block, and passes finished ones to the hash and the writer
 
 Each stage is one thread with a queue, so blocks pass in file order and no stage can hold a slot that an earlier
-block waits for. A shard needs nothing of the other shards: it may run in another process.
+block waits for. A shard does not depend on the others, so another process may make it.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def run_shard(
     buffers: Buffers = PLAIN,
     control: Control,
 ) -> dict[str, Any]:
-    """Write `folder/shard.file`; returns its record: the manifest line and what was seen per tensor.
+    """Write `folder/shard.file` and return its record: the manifest line and each tensor's statistics.
 
-    `device` None is the CPU. What a device that fails raises comes through; `device_pool` knows what to do then.
+    `device` None means the CPU. Errors of a failing device are raised as they are; `device_pool` handles
+    them.
     """
     device = device or Cpu()
     together = (
         not device.staged and plan.expected is None
-    )  # a device looks at one tensor at a time, a sum too
+    )  # a device combines one tensor at a time, and so does a run with a sum
     blocks = cut(shard, ITEM_SIZE[plan.dtype], buffers.block_size, together=together)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(contextlib.closing(Reader(control)))
@@ -102,7 +103,10 @@ class _Pipeline:
         self.advanced = 0
 
     def run(self) -> Hashes:
-        """Yield every block, in order. A second call after a failure starts at the first one."""
+        """Make every block in order and return the file's hashes.
+
+        A second call after a failure starts from the beginning.
+        """
         try:
             with _single_threads(3) as threads:
                 self._run_stages(*threads)
@@ -159,13 +163,13 @@ class _Pipeline:
 
 
 class _BaseDigests:
-    """What the base holds, hashed tensor by tensor, for a diff's manifest."""
+    """Digests of the base's tensors, hashed one after another, for a diff's manifest."""
 
     def __init__(self) -> None:
         self._hashes: dict[str, tuple[TensorRef, Any]] = {}
 
     def update(self, slot: Slot, block: Block) -> None:
-        """The block's part; a tied tensor, read twice, counts once."""
+        """Add a block's part of the base; a tied tensor, which is read twice, counts once."""
         for piece in block.pieces:
             seen = set()
             for number in range(1, len(piece.inputs)):
@@ -176,7 +180,7 @@ class _BaseDigests:
                         digest.update(slot.input_view[place : place + size])
 
     def lines(self) -> dict[str, Any]:
-        """Name -> dtype, shape and SHA-256 of each base tensor that this shard's tensors were made from."""
+        """Return name -> dtype, shape and SHA-256 of each base tensor that this shard was made from."""
         return {
             name: {"dtype": ref.dtype, "shape": list(ref.shape), "sha256": digest.hexdigest()}
             for name, (ref, digest) in self._hashes.items()
@@ -190,7 +194,7 @@ def _wait_for(futures: list[Future[None]]) -> None:
 
 @contextlib.contextmanager
 def _single_threads(count: int) -> Iterator[list[ThreadPoolExecutor]]:
-    """Single threads with queues; on the way out, whatever is still queued is dropped."""
+    """Yield single threads with queues. On exit, everything still queued is dropped."""
     pools = [ThreadPoolExecutor(1) for _ in range(count)]
     try:
         yield pools

@@ -11,23 +11,23 @@ from model_ops.recovery.system.control import Report
 
 
 def choose_report(*, as_json: bool = False) -> Report:
-    """JSON lines where they were asked for, else a bar where someone looks at standard error."""
+    """Return the reporter: JSON lines if requested, a bar if standard error is a terminal, or none."""
     if as_json:
         return report_json
     return Bar() if sys.stderr.isatty() else report_nothing
 
 
 def report_nothing(done: int, total: int, shard: str) -> None:
-    """Report nothing, because no one asked for progress."""
+    """Report nothing, because no one requested progress."""
 
 
 def report_json(done: int, total: int, shard: str) -> None:
-    """One line on standard output, for a program."""
+    """Print one line to standard output, for a program."""
     print(json.dumps({"bytes_done": done, "bytes_total": total, "shard": shard}), flush=True)
 
 
 class Bar:
-    """One line, rewritten: share, speed, time left. It ends once, when everything is done."""
+    """One line that is rewritten: share, speed, time left. It ends once, when everything is done."""
 
     def __init__(self) -> None:
         self._began, self._ended = time.monotonic(), False

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs, and how many shards are in work at once."""
+"""Choose where the arithmetic runs, and how many shards are made at once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NO_TORCH = 'PyTorch is not installed here; run pip install "gatehouse-portal[tor
 
 
 def check_torch() -> None:
-    """Refuse, without importing it, where torch is not installed."""
+    """Refuse if torch is not installed, without importing it."""
     if find_spec("torch") is None:
         raise Refusal(NO_TORCH)
 
 
 def import_torch() -> float:
-    """Import torch and return the seconds it took; planning and refusing do not need it."""
+    """Import torch and return the seconds it took. Planning and refusing do not need it."""
     began = time.monotonic()
     try:
         import torch
@@ -36,7 +36,7 @@ def import_torch() -> float:
 
 
 def check_device(wanted: str) -> None:
-    """Refuse what is not written like a device."""
+    """Refuse a text that does not name a device."""
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", wanted):
         raise Refusal(f"The device {wanted!r} is not known; use auto, cpu or cuda[:N].")
 
@@ -44,7 +44,7 @@ def check_device(wanted: str) -> None:
 def choose_jobs(
     shards: Sequence[ShardPlan], dtype: str, wanted: int | None, memory: int, *, devices: int = 1
 ) -> int:
-    """Shards to work on at once: one a core or device, as far as there are shards and memory; at least one."""
+    """Return the number of shards to make at once: at most one per core or device, as memory allows."""
     if wanted is not None and not 1 <= wanted <= MOST_JOBS:
         raise Refusal(f"--jobs {wanted} makes no sense; give 1 to {MOST_JOBS}.")
     tasks = [shard.tasks for shard in shards]

@@ -1,7 +1,8 @@
-"""Check that a file restored by xor is the file that was coded: another base gives another file, and no error.
+"""Check that a file restored by xor is the original: a wrong base gives another file without any error.
 
-Checksums do not tell: exclusive or keeps CRC-32 intact, so three sound zip files of one layout make a fourth sound one.
-But `torch.save` (2.1 and later) writes an id of the contents in decimal digits, and digits do not stay digits.
+Checksums do not help: xor preserves CRC-32, so three valid zip files of one layout yield a valid fourth one.
+But `torch.save` (2.1 and later) writes an id of the contents in decimal digits, and digits xored do not stay
+digits.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ _LONGEST_ID = 100  # bytes
 
 
 def check_restored(plan: Plan, shard: ShardPlan, folder: Path) -> None:
-    """Check that a restored file is a checkpoint and, where it says so, that its contents are those that were coded.
+    """Check that a restored file is a checkpoint, and that its contents match its own id if it has one.
 
-    Raises Failure. A file without an id, or a safetensors file, may hold the values of another base unnoticed.
+    Raises Failure. A file without an id, or a safetensors file, may silently hold the values of another base.
     """
     path = folder / shard.file
     restored = plan.options["method"] == "xor" and plan.action == "recover"
@@ -39,7 +40,7 @@ def check_restored(plan: Plan, shard: ShardPlan, folder: Path) -> None:
 
 
 def _base_is_checkpoint(shard: ShardPlan) -> bool:
-    """Return whether the base's file of this name is a checkpoint that is read here: only then must the restored one be."""
+    """Return whether the base's file is a readable checkpoint: only then must the restored one be one."""
     for term in shard.tasks[0].terms:
         try:
             return bool(_READERS[Path(term.path).suffix](Path(term.path)))

@@ -1,4 +1,4 @@
-"""What a run did, as a value: for the command's last line, for a person, for the manifest."""
+"""What a run did, as a value for the command's last line, for a person and for the manifest."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from model_ops.recovery.system.control import Control
 
 @dataclass(frozen=True)
 class Result:
-    """What a run did. `values` and `not_restored` only of make_diff: the check of its own round trip;
-    `parameter_sum` only where one was expected, `sum_note` where the expected one counts more; `let_go` only where finished files of another plan were.
+    """What a run did.
+
+    `values` and `not_restored` are make_diff's check of its own round trip. `parameter_sum` is set only if
+    one was expected, and `sum_note` if the expected one includes more. `let_go` is set only if finished files
+    of another plan were deleted.
     """
 
     seconds: float
@@ -37,7 +40,7 @@ class Result:
     already_there: bool = False
 
     def summary(self) -> str:
-        """One sentence for a person."""
+        """Return one sentence for a person."""
         if self.already_there:
             done = "Nothing to do: the folder is already the complete result of these inputs"
         else:
@@ -50,7 +53,7 @@ class Result:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know although all is done."""
+        """Return what a person should know even though the run succeeded."""
         notes = [self.sum_note] if self.sum_note else []
         if self.let_go:
             notes.append(f"{self.let_go} finished file(s) of other inputs or options were let go.")
@@ -59,7 +62,7 @@ class Result:
         return notes
 
     def to_json(self) -> dict[str, Any]:
-        """The last line of the command's standard output."""
+        """Return the last line of the command's standard output."""
         shown = {name: value for name, value in vars(self).items() if value is not None}
         return {**shown, "shards": list(self.shards)}
 
@@ -72,7 +75,10 @@ def made_result(
     parameter_sum: ParameterSum | None,
     seconds: float,
 ) -> Result:
-    """Of a run that did something, or found all of it done; `records` are those of the shards asked for."""
+    """Return the result of a run that made something or found it all done.
+
+    `records` are of the requested shards.
+    """
     trip = round_trip(plan, records) if plan.action == "make_diff" else {}
     return Result(
         seconds=round(seconds, 3),
@@ -90,7 +96,7 @@ def made_result(
 
 
 def unchanged_result(manifest: dict[str, Any], shards: Sequence[ShardPlan], seconds: float) -> Result:
-    """Of a run that found the target complete; `manifest` is the target's."""
+    """Return the result of a run that found the target complete; `manifest` is the target's."""
     names = {shard.file for shard in shards}
     weights = [entry for entry in manifest["files"] if entry["path"] in names]
     trip, note = manifest.get("round_trip") or {}, manifest.get("parameter_sum_note")
@@ -105,19 +111,19 @@ def unchanged_result(manifest: dict[str, Any], shards: Sequence[ShardPlan], seco
         values=trip.get("values"),
         not_restored=trip.get("not_restored"),
         parameter_sum=manifest.get("parameter_sum"),
-        sum_note=note if isinstance(note, str) else None,  # the manifest may be a stranger's
+        sum_note=note if isinstance(note, str) else None,  # the manifest is untrusted
         already_there=True,
     )
 
 
 def non_finite_tensors(records: list[dict[str, Any]]) -> dict[str, int]:
-    """Name -> count of NaN and infinite values, where there are any."""
+    """Return name -> count of NaN and infinite values, for tensors that have any."""
     seen = {name: counts for record in records for name, counts in record["tensors"].items()}
     return {name: seen[name]["non_finite"] for name in sorted(seen) if seen[name]["non_finite"]}
 
 
 def round_trip(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a diff's manifest says of the values that would not come back."""
+    """Return what a diff's manifest says about values that would not come back."""
     counts = {name: seen for record in records for name, seen in record["tensors"].items()}
     return {
         "dtypes": [INPUT_NAMES.get(dtype, dtype) for dtype in plan.first.dtypes],
@@ -134,7 +140,7 @@ def _shard_line(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _peak_rss() -> int:
-    """The most memory this program held. `getrusage` would count the parent's before the fork as well."""
+    """Return this program's peak memory. `getrusage` would also count the parent's from before the fork."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -1,12 +1,13 @@
-"""The sum of a matrix's rows, bit for bit as torch's `values.sum(0)` gives it, in one pass over the rows.
+"""Sum a matrix's rows in one pass, bit for bit as torch's `values.sum(0)` does.
 
-A float32 sum depends on the order of its additions. torch adds in a cascade: `step` rows one after the other into
-level 0, `step` such sums into level 1, `step` of those into level 2, the rest into level 3. That holds for the columns
-in full groups of 32. The columns after the last full group take the rows as four interleaved streams, each with a
-cascade of its own.
+A float32 sum depends on the order of its additions. torch adds in a cascade: `step` rows one after another
+into level 0, `step` sums of level 0 into level 1, `step` of those into level 2, the rest into level 3. This
+applies to the columns in full groups of 32. The columns after the last full group take the rows as four
+interleaved streams, each with its own cascade.
 
-The order is torch's own business and may differ in another build or on another processor. `find_group` therefore
-compares with torch before the first use; where no group fits, `mean_rows` hands blocks of columns to torch instead.
+The order is internal to torch and may differ in another build or on another processor. `find_group` therefore
+compares with torch before the first use. If no group fits, `mean_rows` passes blocks of columns to torch
+instead.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from model_ops.recovery.planning.columns import STREAMS, cascade_step
 GROUPS = (32, 16, 64)  # columns that torch adds at once: 4 vectors of 8 (AVX2), 4 (NEON) or 16 values
 NARROWEST = 8  # columns; torch adds narrower matrices in other groups
 _LEVELS = 4
-# Rows and columns of the matrices that are compared: every level, full groups with and without a rest, rests alone.
+# Rows and columns of the compared matrices: every level, full groups with and without a rest, a rest alone.
 _ROWS = (1, 2, 3, 7, 16, 31, 65, 260, 1100, 4500)
 _COLUMNS = (8, 31, 32, 64, 75, 192)
 
@@ -31,7 +32,10 @@ Floats = Any  # a numpy array of float32
 
 
 class Cascade:
-    """The sum of `rows` rows of float32 values, which come in blocks of whole steps; only the last may be odd."""
+    """The sum of `rows` rows of float32 values, added in blocks of whole steps.
+
+    Only the last block may be partial.
+    """
 
     def __init__(self, rows: int, columns: int) -> None:
         self.step = cascade_step(rows)
@@ -48,7 +52,7 @@ class Cascade:
         for total in np.add.reduce(steps, axis=1, initial=0):
             self._done += self.step
             self._levels[1] += total
-            for level in range(1, _LEVELS - 1):  # a level that is full is added to the one above it
+            for level in range(1, _LEVELS - 1):  # a full level is added to the one above it
                 if self._done & ((self.step - 1) << (level * self._power)):
                     break
                 self._levels[level + 1] += self._levels[level]
@@ -65,7 +69,10 @@ class Cascade:
 
 
 class RowSum:
-    """The sum of `rows` rows, which come in blocks of a multiple of `STREAMS` steps; only the last may be odd."""
+    """The sum of `rows` rows, added in blocks of a multiple of `STREAMS` steps.
+
+    Only the last one may be partial.
+    """
 
     def __init__(self, rows: int, columns: int, group: int) -> None:
         self._grouped = columns // group * group
@@ -94,9 +101,10 @@ class RowSum:
 
 
 def find_group(rows: int) -> int | None:
-    """Return how many columns torch adds at once here, None where it adds `rows` rows in no order that is known.
+    """Return how many columns torch adds at once here; None if its order for `rows` rows is unknown.
 
-    Compared once per process for each length of a step: about 20 ms, and longer only over half a million rows.
+    Compared once per process for each step length. It takes about 20 ms, and longer only for over half a
+    million rows.
     """
     return _group_for_step(cascade_step(rows))
 
@@ -114,7 +122,7 @@ def _group_for_step(step: int) -> int | None:
 
 
 def _sample_matrices(step: int) -> Iterator[torch.Tensor]:
-    """Yield matrices of normal values. One that is long enough for longer steps repeats a row, so it takes no memory."""
+    """Yield matrices of normal values. The one for longer steps repeats a row, so it takes no memory."""
     generator = torch.Generator().manual_seed(7)
     for columns in _COLUMNS:
         for rows in _ROWS:
@@ -125,7 +133,7 @@ def _sample_matrices(step: int) -> Iterator[torch.Tensor]:
 
 
 def _agrees_with_torch(values: torch.Tensor, group: int) -> bool:
-    """Compare sum and mean, bit for bit, with torch's own."""
+    """Return whether sum and mean match torch's own bit for bit."""
     rows, columns = values.shape
     sums, most = RowSum(rows, columns, group), STREAMS * 1024
     for start in range(0, rows, most):

@@ -1,7 +1,7 @@
-"""Carry out a plan: shards in parallel into the partial folder, then the rest beside them and the rename.
+"""Carry out a plan: make shards in parallel in the partial folder, add the other files, and rename it.
 
-With `only` some shards are made and the run stops there: several workers make a model together, and a run without
-`only` finishes it.
+With `only`, some shards are made and the run stops there: several workers can make a model together, and a
+run without `only` finishes it.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from model_ops.recovery.workdir.partial_folder import Partial, has_finished, ope
 
 
 class _Clock:
-    """The seconds of a run but for those in which torch was imported."""
+    """The seconds of a run, without those spent importing torch."""
 
     def __init__(self, started: float | None) -> None:
         self._started = time.monotonic() if started is None else started
 
     def import_torch(self) -> None:
-        """Import torch, and leave the time that takes out of the run's seconds."""
+        """Import torch, and do not count the time that takes."""
         self._started += import_torch()
 
     @property
     def seconds(self) -> float:
-        """Until now."""
+        """Return the seconds so far."""
         return time.monotonic() - self._started
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A plan, and what is asked of this run; `whole`: the target itself, not only some shards."""
+    """A plan and what this run should do; `whole` means the target itself, not only some shards."""
 
     plan: Plan
     target: Path
@@ -79,13 +79,13 @@ def execute(
     control: Control | None = None,
     started: float | None = None,
 ) -> Result:
-    """Make `target` out of a plan, resuming what an earlier run left in `target.partial`.
+    """Make `target` from a plan, resuming what an earlier run left in `target.partial`.
 
-    The target is complete or not there. A target that is already the complete result of the same plan is left
-    alone. With `only` these files are made into `target.partial` and nothing becomes visible; several processes may
-    do so at once. Shards that were finished under the same `run_id` are not read again, all others are verified by
-    their hash. Raises Refusal before writing, Failure after. `started` is `time.monotonic()` of the beginning; the
-    seconds that importing torch takes are not counted.
+    The target is complete or absent. A target that is already the complete result of the same plan is left
+    alone. With `only`, these files are made in `target.partial` and nothing becomes visible; several
+    processes may do this at once. Shards finished under the same `run_id` are not read again; all others are
+    verified by their hash. Raises Refusal before writing, Failure after. `started` is `time.monotonic()` at
+    the start; the seconds spent importing torch are not counted.
     """
     work = _Work(
         plan=plan,
@@ -105,10 +105,10 @@ def execute(
 
 
 def _carry_out(work: _Work) -> Result:
-    """The steps of a run, in their order."""
+    """Do the steps of a run in order."""
     above = Path(os.path.realpath(work.target.parent))
     for checkpoint in (work.plan.base, work.plan.first):
-        if checkpoint.folder in (above, *above.parents):  # the target would change what that folder holds
+        if checkpoint.folder in (above, *above.parents):  # the target would change that folder
             raise Refusal(
                 f"{work.target.name} lies inside {checkpoint.folder.name}, which is an input; choose a folder outside of it."
             )
@@ -123,7 +123,7 @@ def _carry_out(work: _Work) -> Result:
     jobs = _choose_early(work)
     with open_partial(work.target, identity, work.control, whole=work.whole) as partial:
         try:
-            there = _already_there(work)  # by someone whom we waited for
+            there = _already_there(work)  # made by another process while this one waited
             if there is not None:
                 partial.discard_if_alone()
                 return there
@@ -139,26 +139,32 @@ def _carry_out(work: _Work) -> Result:
 
 
 def _already_there(work: _Work) -> Result | None:
-    """Of a target that is the complete result already."""
+    """Return the result if the target is already complete."""
     manifest = existing_result(work.plan, work.target, work.non_finite)
     return None if manifest is None else unchanged_result(manifest, work.shards, work.clock.seconds)
 
 
 def _choose_early(work: _Work) -> int:
-    """Shards to work on at once, as far as it is known without a device; refuses what cannot be done here."""
+    """Return how many shards to make at once, as far as known without a device.
+
+    Refuse what this machine cannot do.
+    """
     check_device(work.device)
-    if work.device.startswith("cuda"):  # named, so it must be there
+    if work.device.startswith("cuda"):  # named, so it must exist
         work.clock.import_torch()
         work.devices.count()
     else:
         finished = has_finished(work.target, work.plan.strict_identity, work.shards)
-        if not finished or (work.whole and work.plan.expected):  # torch has something to do
+        if not finished or (work.whole and work.plan.expected):  # torch has work to do
             check_torch()
     return choose_jobs(work.shards, work.plan.dtype, work.jobs, work.memory)
 
 
 def _prepare_folder(work: _Work, partial: Partial, jobs: int) -> int:
-    """Alone in the folder: make it ours and do the last checks; returns how many files of another plan were let go."""
+    """Claim the folder while alone in it and do the last checks.
+
+    Return how many files of another plan were deleted.
+    """
     let_go = partial.adopt({shard.file for shard in work.plan.shards})
     check_disk(work.plan, work.target, already=partial.kept_bytes(work.plan.shards))
     if work.plan.base_tensors and not partial.is_checked():
@@ -171,9 +177,10 @@ def _prepare_folder(work: _Work, partial: Partial, jobs: int) -> int:
 
 
 def _make_shards(work: _Work, partial: Partial, jobs: int) -> tuple[list[dict[str, Any]], set[str]]:
-    """Their records in order, and the devices that were used; a shard that is finished already is kept.
+    """Return the shards' records in order, and the devices used. Shards that are already finished are kept.
 
-    If something is to be made, torch is imported, and as many shards are made at once as the devices there can do.
+    If anything is left to make, torch is imported, and as many shards are made at once as the devices can
+    handle.
     """
     if not all(map(partial.recorded, work.shards)):
         work.clock.import_torch()
@@ -192,7 +199,7 @@ def _make_shards(work: _Work, partial: Partial, jobs: int) -> tuple[list[dict[st
             else:
                 record = work.devices.make(work.plan, shard, partial.result, work.control)
                 used.add(record["device"])
-                check_inputs(work.plan)  # what was made of others must not be taken for finished later
+                check_inputs(work.plan)  # files of other inputs must not count as finished later
                 partial.record(shard, record, work.run_id)
         check_shard(work.plan, shard, record, partial.result, work.non_finite)
         return record
@@ -204,9 +211,12 @@ def _make_shards(work: _Work, partial: Partial, jobs: int) -> tuple[list[dict[st
 
 
 def _finish_target(work: _Work, partial: Partial, records: list[dict[str, Any]]) -> ParameterSum | None:
-    """All is made: the rest beside it, and the rename; returns the sum of the parameters if one was expected."""
-    # One shard's read-ahead brings back what another has read and dropped. A run of some shards alone does not drop
-    # it: its siblings may still read.
+    """Add the other files to the finished shards, and rename.
+
+    Return the parameter sum if one was expected.
+    """
+    # One shard's read-ahead brings back pages that another has read and dropped. A run of only some shards
+    # does not drop them, since its siblings may still be reading.
     for folder, files in (
         (work.plan.base.folder, work.plan.base_files),
         (work.plan.first.folder, work.plan.first_files),
@@ -223,7 +233,10 @@ def _finish_target(work: _Work, partial: Partial, records: list[dict[str, Any]])
 
 
 def choose_shards(plan: Plan, only: Sequence[str]) -> tuple[ShardPlan, ...]:
-    """The shards with these file names, all of them where none are named; refuses a name that the plan has not."""
+    """Return the shards with these file names, or all if none are named.
+
+    Refuse a name that is not in the plan.
+    """
     unknown = sorted(set(only) - {shard.file for shard in plan.shards})
     if unknown:
         raise Refusal(

@@ -1,4 +1,4 @@
-"""The little that is read from, and changed in, the JSON files beside the weights."""
+"""The few values that are read from, and changed in, the JSON files next to the weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json, or an empty table where there is none."""
+    """Return the content of config.json; empty if there is none."""
     if not (folder / "config.json").exists():
         return {}
     return read_json_file(inner_file(folder, "config.json"))
 
 
 def has_pad_token(folder: Path) -> bool:
-    """Whether the tokenizer names a padding token, which stops weight_diff from growing the base."""
+    """Return whether the tokenizer names a padding token; weight_diff then does not grow the base."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).exists() and read_json_file(inner_file(folder, name)).get("pad_token"):
             return True
@@ -30,9 +30,11 @@ def has_pad_token(folder: Path) -> bool:
 
 
 def with_dtype(raw: bytes, long_name: str) -> bytes:
-    """config.json with its own `dtype` and `torch_dtype` saying `long_name`; every other byte as it was.
+    """Return config.json with its top-level `dtype` and `torch_dtype` set to `long_name`.
 
-    Only keys of the outermost object are touched, where their value is a text or null, and none is added.
+    No other byte changes.
+
+    Only top-level keys are changed, if their value is a string or null, and none is added.
     """
     try:
         parse_json(raw, unique=False)

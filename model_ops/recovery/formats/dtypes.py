@@ -11,21 +11,21 @@ ITEM_SIZE = {
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
 }
 
-# What can be added. float32 holds every value of the first three exactly; a float64 value is rounded to it when it is
-# read, as transformers does when it loads a model in float32.
+# Dtypes that can be added. float32 holds every value of the first three exactly; a float64 value is rounded
+# to it when read, as transformers does when it loads a model in float32.
 ADDABLE = ("F32", "F16", "BF16", "F64")
 
-# Counters and positions beside the weights: added as the whole numbers they are, and written in their own dtype.
+# Counters and positions stored with the weights: added as whole numbers and written in their own dtype.
 WHOLE = ("U8", "I8", "I16", "I32", "I64")
 
-# The order of tensors in a file that the safetensors library writes: by dtype in this order, then by name.
+# The order of tensors in a file written by the safetensors library: by dtype in this order, then by name.
 FILE_ORDER = (
     "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "I8", "U8", "BOOL",
 )  # fmt: skip
 
 NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 LONG_NAMES = {short: long for long, short in NAMES.items()}
-INPUT_NAMES = {**LONG_NAMES, "F64": "float64"}  # of what can be added; float64 is read and never written
+INPUT_NAMES = {**LONG_NAMES, "F64": "float64"}  # float64 is read but never written
 
 TORCH_STORAGES = {
     "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "DoubleStorage": "F64",
@@ -35,7 +35,7 @@ TORCH_STORAGES = {
 
 
 def parse_dtype(text: str) -> str:
-    """The short name ("BF16") of a dtype as people write it ("bfloat16")."""
+    """Return the short name ("BF16") of a dtype as people write it ("bfloat16")."""
     try:
         return NAMES[text]
     except KeyError:

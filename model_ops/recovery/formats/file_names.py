@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-# What download tools add to the name of a file that they have not finished -> the tool. Those in `BESIDE` lie beside
-# the file itself, which has its full size already; the others stand in its place.
+# What download tools append to the names of unfinished files -> the tool. Files with the suffixes in `BESIDE`
+# are next to the file itself, which already has its full size; the others take its place.
 UNFINISHED = {
     "aria2": "aria2",
     "lftp-pget-status": "lftp",
@@ -41,7 +41,7 @@ _SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{1,6})-of-(?P<count>\d{1,6})\.(
 
 _LICENCE = re.compile(r"(?i)(?:.*[._ -])?(?:licen[cs]e|copying|notice)(?:[._ -].*)?")
 
-# Left beside weights by trainers, systems and tools: never read as weights, never copied into a result.
+# Left with the weights by trainers, systems and tools: never read as weights, never copied into a result.
 LEFT_BESIDE = (
     "training_args.bin", "optimizer*.pt", "optimizer*.bin", "optimizer*.safetensors", "scheduler*.pt",
     "scheduler*.bin", "scaler.pt", "rng_state*.pth", "random_states_*.pkl", "trainer_state.json",
@@ -50,7 +50,7 @@ LEFT_BESIDE = (
     "md5sums", "adapter_config.json", "adapter_model.*", "checklist.chk",
 )  # fmt: skip
 SKIPPED_FOLDERS = frozenset(("__macosx", "onnx", "original", "runs", "logs", "wandb", "tensorboard"))
-HUB_NOTES = ".cache/huggingface/download"  # where the Hub's client keeps what it has not finished
+HUB_NOTES = ".cache/huggingface/download"  # where the Hub's client keeps unfinished downloads
 _VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "spiece.model",
     "sentencepiece.bpe.model", "tekken.json", "*.tiktoken",
@@ -69,7 +69,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Shard:
-    """The parts of `STEM-00001-of-00003.safetensors`; `digits` are the widths of number and count."""
+    """The parts of `STEM-00001-of-00003.safetensors`; `digits` are the widths of the number and the count."""
 
     stem: str
     number: int
@@ -117,7 +117,7 @@ def shard(name: str) -> Shard | None:
 
 
 def is_left_beside(name: str) -> bool:
-    """Return whether a trainer, an operating system or a download left this file beside a model."""
+    """Return whether a trainer, an operating system or a download left this file with a model."""
     lower = name.lower()
     return (
         any(fnmatchcase(lower, pattern) for pattern in LEFT_BESIDE)
@@ -143,7 +143,7 @@ def tokenizer_files(names: Iterable[str]) -> list[str]:
 
 
 def looks_like(name: str, names: Collection[str]) -> str:
-    """Return a file that is probably `name` in other case or as a second copy, else ""."""
+    """Return a file that is probably meant by `name`: other case or a second copy; else ""."""
     for other in sorted(names):
         if other != name and (other.casefold() == name.casefold() or second_copy(other) == name):
             return other

@@ -1,7 +1,7 @@
 """What a checkpoint folder may contain, and which of its files may be opened.
 
-Names come from strangers (an index, a listing), so each is checked to be a plain name of a regular file that
-stays inside the folder. A link is followed only inside the folder, or into the `blobs` of the Hub cache
+File names in an index or a listing are untrusted, so each is checked to be a plain name of a regular file
+inside the folder. A link is followed only inside the folder, or into the `blobs` of the Hub cache
 that the folder is a snapshot of.
 """
 
@@ -23,26 +23,26 @@ MAX_JSON = 32 * 1024 * 1024  # bytes
 MAX_JSON_ITEMS = (
     2_000_000  # brackets and commas; 100,000 tensors need 1 million, and 2 million take up to 200 MB
 )
-MAX_NAME = 200  # bytes; a file system takes 255, and unfinished work has longer names than what it makes
-# Formats of weights that a source or a published model may consist of.
+MAX_NAME = 200  # bytes; file systems allow 255, and unfinished files have longer names than finished ones
+# Weight formats that a source or a published model may consist of.
 LOADED_SUFFIXES = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
-# All formats of weights, other frameworks' too: files in these are never copied as ones that go along with weights.
+# All weight formats, including other frameworks': files in these are never copied along with the weights.
 WEIGHT_SUFFIXES = frozenset((*LOADED_SUFFIXES, ".ckpt", ".h5", ".msgpack", ".npz", ".onnx"))
 NOT_COPIED = frozenset(("readme.md", MANIFEST))
 
 
-# Input folders of this process by their real paths: what is opened in one of them must lie in it.
+# This process's input folders by their real paths: files opened in one of them must be inside it.
 _inputs: set[Path] = set()
 _pinned: set[Path] = set()
 
 
 def pin_folder(path: Path | str) -> None:
-    """From now on refuse the folder if its path holds a link: it must be the one that was chosen by its real path."""
+    """From now on, refuse the folder if its path contains a link: it was chosen by its real path."""
     _pinned.add(Path(path))
 
 
 def open_folder(path: Path | str, role: str) -> Path:
-    """Return the resolved folder, or refuse and say which of the inputs is missing."""
+    """Return the resolved folder. If it is missing, refuse and say which of the inputs that is."""
     folder = Path(path)
     try:
         folder = folder.resolve(strict=True)
@@ -60,9 +60,9 @@ def open_folder(path: Path | str, role: str) -> Path:
 
 
 def check_opened(path: Path, descriptor: int) -> None:
-    """Refuse an open file of an input folder that lies elsewhere: a link was put in its way after it was looked at.
+    """Refuse an open file of an input folder that is really elsewhere: a link replaced it after the check.
 
-    Linux says where an open file lies; other systems don't, and there `inner_file` alone decides.
+    Linux reports the path of an open file; on other systems, only `inner_file` decides.
     """
     folder = path.parent
     if folder not in _inputs:
@@ -76,7 +76,7 @@ def check_opened(path: Path, descriptor: int) -> None:
 
 
 def inner_file(folder: Path, name: str) -> Path:
-    """`folder/name` if that is a regular file which belongs to the folder."""
+    """Return `folder/name` if it is a regular file that belongs to the folder."""
     check_plain(folder, name)
     path = folder / name
     try:
@@ -92,7 +92,7 @@ def inner_file(folder: Path, name: str) -> Path:
 
 
 def check_plain(folder: Path, name: str) -> None:
-    """Refuse a name that is more than a file's name, or none."""
+    """Refuse a name that is empty or more than a plain file name."""
     odd = not name.isprintable() or name != Path(name).name or name in {"", ".", ".."} or "\\" in name
     if odd or len(name.encode()) > MAX_NAME:
         raise Refusal(f"{folder.name} names the file {name[:200]!r}, which is not a plain file name.")
@@ -121,7 +121,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_json_file(path: Path, *, unique: bool = False) -> dict[str, Any]:
-    """A JSON object from a file of bounded size; with `unique`, no name may be in an object twice."""
+    """Return a JSON object from a file of limited size. With `unique`, no object may repeat a name."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -142,11 +142,11 @@ def read_json_file(path: Path, *, unique: bool = False) -> dict[str, Any]:
 
 
 class UnfitJSONError(ValueError):
-    """JSON that is well-formed and not read all the same; the message says why."""
+    """Well-formed JSON that is refused all the same; the message says why."""
 
 
 def parse_json(raw: bytes, *, unique: bool) -> Any:
-    """JSON in UTF-8; ValueError and RecursionError say that it is none. Parsing takes bounded memory."""
+    """Parse UTF-8 JSON in bounded memory. Raises ValueError or RecursionError if it is not JSON."""
     items = sum(raw.count(mark) for mark in (b"[", b"{", b","))
     if items > MAX_JSON_ITEMS:
         raise UnfitJSONError(f"it holds {items} items, more than the {MAX_JSON_ITEMS} that are read")
@@ -155,7 +155,7 @@ def parse_json(raw: bytes, *, unique: bool) -> Any:
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of these pairs. Raise UnfitJSONError if a name is in it twice."""
+    """Return the object of these pairs. Raise UnfitJSONError if a name occurs twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[str] = set()
@@ -165,7 +165,7 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def paths_in(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted by name."""
+    """Return the entries of a folder, sorted by name."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -173,10 +173,10 @@ def paths_in(folder: Path) -> list[Path]:
 
 
 def files_to_copy(folder: Path) -> list[str]:
-    """Names of the files beside the weights (configuration, tokenizer, licence), sorted; each may be opened.
+    """Return the sorted names of the files to copy (configuration, tokenizer, licence); each can be opened.
 
-    Left out: weights in any format and their indexes, the card, hidden files, folders, earlier manifests, and what
-    trainers, systems and downloads leave.
+    Left out: weights in any format and their indexes, the model card, hidden files, folders, earlier
+    manifests, and files left by trainers, systems and downloads.
     """
     names = names_to_copy(folder)
     for name in names:

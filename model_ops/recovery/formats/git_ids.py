@@ -1,8 +1,8 @@
-"""Git's SHA-1 ids of files as a Hub repository holds them: which files lie in LFS, so that git holds a pointer.
+"""Compute git's SHA-1 ids of files as a Hub repository holds them: for files in LFS, git holds a pointer.
 
-A pointer follows from a file's SHA-256 and size (git-lfs specification, version 1), so the contents of weight
-files, which are large, need not be hashed a second time. The one place that knows the rule: the engine's manifest
-and the portal's revisions both take it from here.
+A pointer follows from a file's SHA-256 and size (git-lfs specification, version 1), so large weight files
+need not be hashed a second time. Only this module knows the rule: the engine's manifest and the portal's
+revisions both use it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 from fnmatch import fnmatchcase
 from typing import Any
 
-# What a new repository on the Hub starts with.
+# The patterns of a new repository on the Hub.
 # fmt: off
 LFS_PATTERNS = (
     "*.7z", "*.arrow", "*.bin", "*.bz2", "*.ckpt", "*.ftz", "*.gz", "*.h5", "*.joblib", "*.lfs.*",
@@ -20,11 +20,14 @@ LFS_PATTERNS = (
     "*.tflite", "*.tgz", "*.wasm", "*.xz", "*.zip", "*.zst", "*tfevents*",
 )
 # fmt: on
-LARGE = 10 * 2**20  # above this a file outside the patterns gets a line of its own, as the Hub's upload does
+LARGE = 10 * 2**20  # a larger file outside the patterns gets its own line, as in uploads by the Hub's client
 
 
 def matches_lfs(path: str) -> bool:
-    """Whether one of the Hub's patterns takes the path; a pattern without a slash is for the file's name."""
+    """Return whether one of the Hub's patterns matches the path.
+
+    A pattern without a slash matches the file name.
+    """
     name = path.rpartition("/")[2]
     return any(
         path.startswith("saved_model/") and path.count("/") >= 1
@@ -35,34 +38,34 @@ def matches_lfs(path: str) -> bool:
 
 
 def in_lfs(path: str, size: int) -> bool:
-    """Whether a Hub repository keeps the file in LFS: by its name, or because it is large."""
+    """Return whether a Hub repository keeps the file in LFS: because of its name, or because it is large."""
     return matches_lfs(path) or size > LARGE
 
 
 def blob_hash(size: int) -> Any:
-    """A SHA-1 to be fed a blob's `size` bytes of contents."""
+    """Return a SHA-1 object, ready to be fed the `size` bytes of a blob."""
     return _start_hash("blob", size)
 
 
 def git_id(kind: str, content: bytes) -> str:
-    """The id of git's object of this kind: blob, tree or commit."""
+    """Return the id of a git object of this kind: blob, tree or commit."""
     digest = _start_hash(kind, len(content))
     digest.update(content)
     return str(digest.hexdigest())
 
 
 def blob_id(content: bytes) -> str:
-    """The id of a file with this content."""
+    """Return the id of a file with this content."""
     return git_id("blob", content)
 
 
 def pointer(sha256: str, size: int) -> bytes:
-    """What git itself holds in place of an LFS file."""
+    """Return what git itself holds in place of an LFS file."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
 
 
 def pointer_id(sha256: str, size: int) -> str:
-    """The id of that pointer."""
+    """Return the id of that pointer."""
     return blob_id(pointer(sha256, size))
 
 

@@ -1,8 +1,9 @@
-"""Payload files that are compressed with gzip, as OpenAssistant's `xor_codec.py --compress` writes them.
+"""Read payload files compressed with gzip, as OpenAssistant's `xor_codec.py --compress` writes them.
 
-A plan needs the decoded size before anything is decoded. The last four bytes of a gzip file hold it modulo 2**32; the
-base's file of the same name, which the payload was made with, says which multiple is meant. Nothing here is trusted:
-decoding stops at that size, and a file that holds less, more, or other bytes than its checksum says is a failure.
+A plan needs the decoded size before anything is decoded. A gzip file stores it modulo 2**32 in its last four
+bytes; the size of the base's file of the same name, which the payload was made with, tells which multiple is
+meant. Nothing is trusted here: decoding stops at that size, and a file with less, more, or a wrong checksum
+is a failure.
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ from model_ops.recovery.errors import Failure, Refusal
 from model_ops.recovery.formats.folder import open_regular
 from model_ops.recovery.formats.tensors import TensorRef
 
-_HEADER = 10  # bytes of a gzip header that is not followed by options
+_HEADER = 10  # bytes of a gzip header without optional fields
 _TRAILER = 8  # bytes: checksum and size
-_MOST_RATIO = 1032  # decoded bytes to one encoded; deflate cannot do more
+_MOST_RATIO = 1032  # decoded bytes per encoded byte; deflate cannot do more
 _LEAST_OVERHEAD = 4096  # encoded bytes beyond the decoded ones and a sixteenth of them; gzip adds less
-_MOST_BEYOND = 64 * 1024 * 1024  # decoded bytes that a file may have beyond twice its namesake's
+_MOST_BEYOND = 64 * 1024 * 1024  # decoded bytes allowed beyond twice the size of the base's file
 _SIZE_STEP = 2**32
 _PART = 1024 * 1024
-_GZIP = 31  # zlib's window bits for a gzip header, with length and checksum checked
+_GZIP = 31  # zlib's window bits for a gzip header; length and checksum are checked
 _ZIP_SUFFIXES = frozenset((".bin", ".pt", ".pth", ".ckpt"))
 
 Read = Callable[[str, int, memoryview], None]
 
 
 def as_packed(ref: TensorRef, base: TensorRef | None) -> TensorRef:
-    """Return `ref`, a whole payload file, with its decoded size where the file is compressed.
+    """Return `ref`, a whole payload file, with its decoded size if the file is compressed.
 
-    Raises Refusal where that cannot be decoded.
+    Raises Refusal if it cannot be decoded.
     """
     head, trailer = _first_and_last_bytes(ref)
     mask = _first_and_last_bytes(base)[0] if base else b""
-    # how the restored file begins if the payload is not compressed
+    # the beginning of the restored file if the payload is not compressed
     combined = bytes(a ^ b for a, b in zip(head, mask.ljust(len(head), b"\0"), strict=False))
     if not _is_gzip(head) or _is_checkpoint(combined, ref):
         return ref
@@ -46,10 +47,10 @@ def as_packed(ref: TensorRef, base: TensorRef | None) -> TensorRef:
             f"The diff's {ref.name} is compressed with gzip, and the base has no file of that name to restore it with; "
             "use the base whose files are named like the diff's."
         )
-    # of the sizes that leave the remainder in the trailer, the one nearest to the base's
+    # of the sizes that match the remainder in the trailer, the one nearest to the base's
     remainder = int.from_bytes(trailer[4:], "little")
     size = remainder + max(0, round((base.nbytes - remainder) / _SIZE_STEP)) * _SIZE_STEP
-    # a few bytes may decode to very many, so a size that cannot be true is refused, and one far beyond the base's
+    # a few bytes may decode to very many, so impossible sizes are refused, and ones far beyond the base's
     claim = f"The diff's {ref.name} is compressed with gzip, and its last bytes claim {size} bytes"
     if size > ref.nbytes * _MOST_RATIO:
         raise Refusal(f"{claim}, more than {ref.nbytes} compressed bytes can hold; download it again.")
@@ -78,9 +79,9 @@ def _first_and_last_bytes(ref: TensorRef) -> tuple[bytes, bytes]:
 
 
 def _is_gzip(head: bytes) -> bool:
-    """Whether these ten bytes are a gzip header: method, flags, level and system hold what writers put there.
+    """Return whether these ten bytes are a gzip header with the values that writers use.
 
-    A file that is not compressed begins so once in 2**37 times.
+    An uncompressed file starts like this once in 2**37 times.
     """
     return (
         len(head) == _HEADER
@@ -92,7 +93,7 @@ def _is_gzip(head: bytes) -> bool:
 
 
 def _is_checkpoint(head: bytes, ref: TensorRef) -> bool:
-    """Whether a file of this name would begin so: then the payload was not compressed."""
+    """Return whether a file of this name would start like this, so that the payload was not compressed."""
     suffix = Path(ref.name).suffix.lower()
     if suffix in _ZIP_SUFFIXES:
         return head.startswith(b"PK\x03\x04")
@@ -100,7 +101,7 @@ def _is_checkpoint(head: bytes, ref: TensorRef) -> bool:
 
 
 def _size_advice(name: str) -> str:
-    """Return what a size that does not fit means, and what to do."""
+    """Return what it means if the size does not fit, and what to do."""
     return (
         f"it is damaged, or several gzip files in one. Test it with `gzip -t < {name}`; if it is sound, decompress it "
         f"yourself (gzip -dc < {name} > plain && mv plain {name}), else download it again."
@@ -108,7 +109,10 @@ def _size_advice(name: str) -> str:
 
 
 class GzipReader:
-    """Decode one compressed payload file from its beginning, in order; `read` fills memory from a file."""
+    """A decoder of one compressed payload file, in order from its start.
+
+    `read` fills memory from the file.
+    """
 
     def __init__(self, ref: TensorRef, read: Read) -> None:
         self.position = 0
@@ -118,9 +122,11 @@ class GzipReader:
         self._waiting = b""
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill `view` with the decoded bytes at `offset`, which may not lie before `position`; at the end, check it all.
+        """Fill `view` with the decoded bytes at `offset`, which must not be before `position`.
 
-        Raises Failure where the file is damaged.
+        At the end of the file, its size and checksum are checked.
+
+        Raises Failure if the file is damaged.
         """
         while self.position < offset:
             self.position += len(self._next_bytes(offset - self.position))
@@ -146,9 +152,9 @@ class GzipReader:
         return part
 
     def _decode_part(self, most: int) -> bytes:
-        """Return decoded bytes, none where more encoded ones are needed for that."""
+        """Return decoded bytes; none if more encoded ones are needed first."""
         encoded = self._waiting
-        if not encoded:  # the next encoded bytes, none at the end of the file
+        if not encoded:  # the next encoded bytes; none at the end of the file
             size = min(_PART, (self._ref.packed or 0) - self._taken)
             buffer = bytearray(size)
             self._read(self._ref.path, self._taken, memoryview(buffer))

@@ -25,7 +25,7 @@ def why_missing(path: Path | str, role: str) -> str:
             return f"The {role} {str(folder)!r} is a file. Name the folder that it is in: {str(folder.parent)!r}."
         if "~" in text and folder.expanduser().is_dir():
             return f"{missing} Write the path in full: {str(folder.expanduser())!r}."
-        # a folder beside it whose name differs only in case, outer spaces or quotes
+        # a sibling folder whose name differs only in case, outer spaces or quotes
         wanted = folder.name.strip(" '\"").casefold()
         others = sorted(folder.parent.iterdir())[:10_000] if wanted and folder.parent.is_dir() else []
         for other in others:

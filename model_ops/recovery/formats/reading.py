@@ -1,4 +1,4 @@
-"""Read ranges of the inputs into given memory, leaving nothing behind in the page cache."""
+"""Read ranges of the inputs into given memory, without leaving anything in the page cache."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from model_ops.recovery.system.page_cache import ReadBehind
 
 
 class Reader:
-    """Open files by path; one thread at a time. `pread` and never a mapping: mapped pages count as memory.
+    """The open input files, by path; used by one thread at a time.
 
-    A pipe that was put in a file's place keeps nobody waiting.
+    It uses `pread`, since mapped pages count as memory. A pipe put in a file's place does not block it.
     """
 
     def __init__(self, control: Control) -> None:
@@ -25,7 +25,7 @@ class Reader:
         self._packed: dict[str, GzipReader] = {}
 
     def read_tensor(self, ref: TensorRef, offset: int, view: memoryview) -> None:
-        """Fill `view` as `read_into` does; a compressed file is decoded, so its offsets should only grow."""
+        """Fill `view` as `read_into` does. A compressed file is decoded, so its offsets should only grow."""
         if ref.packed is None:
             self.read_into(ref.path, offset, view)
             return
@@ -35,9 +35,9 @@ class Reader:
         packed.read_into(offset, view)
 
     def read_into(self, path: str, offset: int, view: memoryview, *, drop: bool = True) -> None:
-        """Fill `view` with the bytes at `offset`; with `drop` their cached pages are given back.
+        """Fill `view` with the bytes at `offset`; with `drop`, release their cached pages.
 
-        Raises Failure, and Cancelled before the read if an end was asked for.
+        Raises Failure, or Cancelled before reading if a stop was requested.
         """
         self._control.check()
         if path not in self._open:
@@ -47,7 +47,7 @@ class Reader:
                 raise Failure(f"{Path(path).name} cannot be opened: {error.strerror}.") from error
             try:
                 check_opened(Path(path), self._open[path].descriptor)
-            except Refusal as error:  # exchanged while weights are made
+            except Refusal as error:  # replaced while weights are being made
                 raise Failure(str(error)) from error
         file = self._open[path]
         done, size = 0, len(view)

@@ -1,7 +1,7 @@
 """Read and write safetensors headers: 8 bytes of length, JSON, then the tensors without a gap.
 
-https://github.com/huggingface/safetensors#format. Everything a hostile header could claim is checked
-before a number of it is used; the data itself is never touched here.
+https://github.com/huggingface/safetensors#format. Everything that a hostile header could claim is checked
+before any of its numbers are used; the data itself is never touched here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_DIMENSIONS = 16
 
 
 def read_safetensors(path: Path) -> dict[str, TensorRef]:
-    """Name -> where it lies, in the header's order; refuses anything the format does not allow."""
+    """Return name -> place, in the header's order. Refuse anything the format does not allow."""
     try:
         size, raw = _read_header_bytes(path)
     except OSError as error:
@@ -46,7 +46,8 @@ def read_safetensors(path: Path) -> dict[str, TensorRef]:
 def _check_places(path: Path, tensors: dict[str, TensorRef], start: int, size: int) -> None:
     """Check that the tensors fill the file from `start` to its end, without a gap or an overlap.
 
-    Tensors beyond the end are an unfinished download if they lie without a gap, else the header is false.
+    If tensors end beyond the file but have no gaps, it is an unfinished download; otherwise the header is
+    wrong.
     """
     position, last, fault = start, "the header", ""
     for ref in sorted(tensors.values(), key=lambda ref: (ref.offset, ref.nbytes)):
@@ -111,7 +112,10 @@ def _are_counts(value: Any) -> bool:
 
 
 def _read_tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorRef:
-    """Return where a tensor lies, by its entry of dtype, shape and data_offsets, each checked to be of the right kind."""
+    """Return where a tensor is, from its dtype, shape and data_offsets.
+
+    Each is checked to be of the right type.
+    """
     where = f"Tensor {name[:200]!r} in {path.name}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise Refusal(f"{where} must be described by exactly dtype, shape and data_offsets.")
@@ -138,10 +142,10 @@ def _read_tensor(path: Path, name: str, entry: Any, start: int, size: int) -> Te
 
 
 def build_header(tensors: list[tuple[str, str, tuple[int, ...], int]]) -> bytes:
-    """The header of a new file for (name, dtype, shape, bytes) in file order.
+    """Return the header of a new file for (name, dtype, shape, bytes) in file order.
 
-    Byte for byte what the safetensors library writes for `metadata={"format": "pt"}`: compact JSON with the
-    metadata first, padded with spaces to a multiple of 8.
+    It is byte for byte what the safetensors library writes for `metadata={"format": "pt"}`: compact JSON with
+    the metadata first, padded with spaces to a multiple of 8.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0

@@ -1,4 +1,4 @@
-"""Where one tensor lies: a range of bytes in a file, with its dtype and shape."""
+"""Where one tensor is stored: a range of bytes in a file, with its dtype and shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model_ops.recovery.formats.dtypes import ITEM_SIZE
 
 
 class StoredEntry(NamedTuple):
-    """The entry of a zip file that holds a tensor's bytes, perhaps with others, and the CRC-32 stored with it."""
+    """The zip entry that holds a tensor's bytes, perhaps with others, and the CRC-32 stored with it."""
 
     offset: int
     nbytes: int
@@ -19,10 +19,10 @@ class StoredEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorRef:
-    """`nbytes` bytes at `offset` of `path`, row-major, little-endian; `shape` in elements.
+    """A tensor: `nbytes` bytes at `offset` of `path`, row-major, little-endian; `shape` in elements.
 
-    `packed`: the file is compressed with gzip in so many bytes; `nbytes` and `shape` are what it decodes to.
-    `entry` is known only where the file stores a checksum.
+    `packed` is the file's size if it is compressed with gzip; then `nbytes` and `shape` are those of the
+    decoded bytes. `entry` is known only where the file stores a checksum.
     """
 
     name: str
@@ -36,19 +36,19 @@ class TensorRef:
 
     @property
     def bytes_to_read(self) -> int:
-        """Bytes in the file."""
+        """Return the number of bytes to read from the file."""
         return self.nbytes if self.packed is None else self.packed
 
     @property
     def item_size(self) -> int:
-        """Bytes of one value."""
+        """Return the bytes per value."""
         return ITEM_SIZE[self.dtype]
 
     @property
     def elements(self) -> int:
-        """How many values there are."""
+        """Return the number of values."""
         return math.prod(self.shape)
 
     def describe(self) -> str:
-        """For messages: `model.norm.weight with shape [64]`."""
+        """Return a description for messages: `model.norm.weight with shape [64]`."""
         return f"{self.name} with shape {list(self.shape)}"

@@ -1,7 +1,7 @@
 """Read the pickle of a PyTorch checkpoint without being able to run anything.
 
-No unpickler is used: the few opcodes that `torch.save` writes for a state dict are interpreted here over
-plain values, and the only callables known are the names in `_CALLS`. Anything else is refused.
+No unpickler is used: this module interprets the few opcodes that `torch.save` writes for a state dict, on
+plain values, and the only callables it knows are the names in `_CALLS`. Anything else is refused.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from model_ops.recovery.errors import Refusal
 from model_ops.recovery.formats.dtypes import TORCH_STORAGES
 
 MAX_PICKLE = 16 * 1024 * 1024  # bytes; 700 tensors need about 80 KB
-MAX_STEPS = 600_000  # instructions, 30 a tensor; interpreted in under a second
+MAX_STEPS = 600_000  # instructions, 30 per tensor; interpreted in under a second
 _PROTOCOL = 2
-# Where tools that save more than a state dict put it. Only these names are repeated in a command.
+# Where tools that save more than a state dict put it. Only these names are repeated in a suggested command.
 _WRAPPERS = frozenset(
     ("state_dict", "model", "model_state_dict", "module", "net", "network", "params", "weights", "ema")
 )
@@ -26,14 +26,14 @@ _MARK = object()
 
 @dataclass(frozen=True)
 class Global:
-    """A name the pickle mentions; never imported."""
+    """A name that the pickle mentions; it is never imported."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Values in the zip entry `data/KEY`."""
+    """The values in the zip entry `data/KEY`."""
 
     key: str
     dtype: str
@@ -42,7 +42,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A window on a storage; offset and strides count elements."""
+    """A view of a storage; offset and strides count elements."""
 
     storage: Storage
     offset: int
@@ -90,7 +90,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class _Machine:
-    """A stack, a memo, and one method per opcode that does anything."""
+    """A stack, a memo, and a method for each opcode that has an effect."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -148,7 +148,7 @@ class _Machine:
         self.stack.append(_CALLS[function.name](*arguments))
 
     def build(self) -> None:
-        """`state_dict()` hangs its `_metadata` on the dictionary this way; it is let fall."""
+        """Drop `_metadata`, which `state_dict()` attaches to the dictionary this way."""
         state, target = self.pop(), self.top()
         if not isinstance(target, dict) or not isinstance(state, dict):
             raise _pickle_refusal("sets the state of something that is not a dictionary")
@@ -216,7 +216,7 @@ def _run_opcode(machine: _Machine, name: str, argument: Any) -> None:
 
 
 def read_state_dict(data: bytes, file_name: str) -> dict[str, StoredTensor]:
-    """Name -> tensor of a pickled state dict, in the pickle's order."""
+    """Return name -> tensor of a pickled state dict, in the pickle's order."""
     try:
         if len(data) > MAX_PICKLE:
             raise _pickle_refusal(f"is {len(data)} bytes long, more than the {MAX_PICKLE} allowed")
@@ -241,7 +241,7 @@ def read_state_dict(data: bytes, file_name: str) -> dict[str, StoredTensor]:
 
 
 def _check_values(result: dict[str, Any]) -> None:
-    """Refuse values that are not tensors, and say how to unpack tensors that lie one dictionary further in."""
+    """Refuse values that are not tensors. If tensors are one dictionary deeper, say how to unpack them."""
     for name, value in result.items():
         if (
             isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""PyTorch `.bin` checkpoints: a zip of stored entries, one of them a pickle that names the tensors."""
+"""Read PyTorch `.bin` checkpoints: zips of stored entries, one of them a pickle that names the tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_ops.recovery.formats.zip_directory import ZipEntry, read_zip_director
 
 
 def read_torch_zip(path: Path) -> dict[str, TensorRef]:
-    """Name -> where it lies, in the state dict's order. Several names may share one range (tied weights)."""
+    """Return name -> place, in the state dict's order. Several names may share one range (tied weights)."""
     entries = read_zip_directory(path)
     pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:

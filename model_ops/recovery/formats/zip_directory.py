@@ -1,11 +1,11 @@
-"""The directory of a zip file whose entries are stored as they are: name -> where its bytes lie.
+"""Read the directory of a zip file with uncompressed entries: name -> where its bytes are.
 
-Only what PyTorch writes is read (one disk, no encryption, no compression, zip64 where needed). Two readers of one
-zip may see different files in it, and that is what attacks are made of; so there is only one way to read this one:
+Only what PyTorch writes is accepted (one disk, no encryption, no compression, zip64 if needed). Attacks rely
+on two readers seeing different files in one zip, so there is only one way to read this one:
 
     local header, name, padding, bytes, descriptor | ... | central directory | zip64 end, locator | end
 
-from the first byte to the last without a gap or a comment, and whatever is said twice must agree.
+from the first byte to the last without a gap or a comment, and all repeated values must agree.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from model_ops.recovery.errors import Refusal
 from model_ops.recovery.formats.folder import open_regular
 
 MAX_DIRECTORY = 32 * 1024 * 1024
-MAX_ENTRIES = 100_000  # one a storage; read in half a second
+MAX_ENTRIES = 100_000  # one per storage; read in half a second
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
-_ENCRYPTED, _DESCRIBED_AFTER = 0x1, 0x8  # flags; with the second, sizes stand behind the bytes as well
-_DESCRIPTOR = 24  # its bytes at most
+_ENCRYPTED, _DESCRIBED_AFTER = 0x1, 0x8  # flags; with the second, sizes also follow the bytes
+_DESCRIPTOR = 24  # bytes, at most
 
 
 @dataclass(frozen=True)
 class ZipEntry:
-    """The stored bytes of one entry, and the CRC-32 that the file says they have; nothing was compared with it."""
+    """The stored bytes of one entry, and the CRC-32 that the file gives for them; it has not been checked."""
 
     name: str
     offset: int
@@ -53,7 +53,10 @@ class _Listed:
 
 
 def read_zip_directory(path: Path) -> dict[str, ZipEntry]:
-    """Every entry of the zip at `path`; refuses compressed, encrypted, doubled, hidden or overlapping entries."""
+    """Return every entry of the zip.
+
+    Refuse compressed, encrypted, duplicate, hidden or overlapping entries.
+    """
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -79,7 +82,7 @@ def read_zip_directory(path: Path) -> dict[str, ZipEntry]:
 
 
 def _directory_place(file: BinaryIO, name: str, size: int) -> tuple[int, int, int]:
-    """(entries, bytes, offset) of the central directory, which ends where the records of the end begin."""
+    """Return (entries, bytes, offset) of the central directory, which ends where the end records begin."""
     at = size - _END.size
     file.seek(max(0, at))
     end = file.read(_END.size)
@@ -109,7 +112,10 @@ def _directory_place(file: BinaryIO, name: str, size: int) -> tuple[int, int, in
 def _zip64_place(
     file: BinaryIO, name: str, at: int, end: tuple[int, int, int]
 ) -> tuple[tuple[int, int, int], int]:
-    """What the zip64 record before `at` says instead of `end`, and where it begins; both as given if there is none."""
+    """Return the zip64 record's values in place of `end`, and where it begins.
+
+    Both are as given if there is no such record.
+    """
     at_locator = at - _END64_LOCATOR.size
     file.seek(max(0, at_locator))
     locator = file.read(_END64_LOCATOR.size)
@@ -173,7 +179,7 @@ def _parse_entry(directory: bytes, at: int, file_name: str) -> tuple[_Listed, in
 
 
 def _zip64_sizes(extra: bytes, nbytes: int, packed: int, header: int) -> tuple[int, int, int]:
-    """The 64-bit values that replace those that say 0xffffffff, in the order the format fixes."""
+    """Return the 64-bit values that replace those of 0xffffffff, in the order that the format fixes."""
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)

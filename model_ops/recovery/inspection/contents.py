@@ -12,12 +12,12 @@ from model_ops.recovery import MANIFEST
 from model_ops.recovery.formats import file_names
 from model_ops.recovery.formats.folder import WEIGHT_SUFFIXES
 
-HEAD = 4096  # bytes that are read of each file
-SMALL = 4096  # bytes; pointers and what a server says instead of a file are not longer, pages are
+HEAD = 4096  # bytes that are read from each file
+SMALL = 4096  # bytes; pointers and a server's messages in place of a file are not longer, but pages are
 _PAGE_SUFFIXES = WEIGHT_SUFFIXES | {".json", ".model", ".tiktoken", ".spm", ".yaml", ".yml", ".py"}
 _SAFE = re.compile(r"[A-Za-z0-9._+-]{1,120}")
 _LEGACY_TORCH = (
-    b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # a pickled number that torch wrote first
+    b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # a pickled number that torch writes first
 )
 _GGML = (b"lmgg", b"fmgg", b"tjgg", b"algg")
 _HTML = re.compile(
@@ -58,7 +58,7 @@ class Head:
 
     @property
     def promised(self) -> str:
-        """Return what the file should be, as a sentence names it."""
+        """Return what the file should be, as worded in messages."""
         base = PurePosixPath(self.name).name.lower()
         if self.suffix in WEIGHT_SUFFIXES:
             return "the weights"
@@ -71,23 +71,26 @@ class Head:
 
     @property
     def can_be_a_page(self) -> bool:
-        """Return whether a web page under this name must be a mistake."""
+        """Return whether a web page with this name must be a mistake."""
         return self.suffix in _PAGE_SUFFIXES or self.promised != "the file itself"
 
     @property
     def can_be_a_message(self) -> bool:
-        """Return whether an error message under this name must be a mistake."""
+        """Return whether an error message with this name must be a mistake."""
         return self.promised != "the file itself" or self.name.lower().endswith("config.json")
 
     @property
     def is_needed(self) -> bool:
-        """Return whether loaders fail if this file is empty; an empty merges.txt or chat template is fine."""
+        """Return whether loaders fail if this file is empty.
+
+        An empty merges.txt or chat template is allowed.
+        """
         fixed = self.suffix in {".json", ".model"} and self.promised not in {"the file itself", "the weights"}
         return fixed or PurePosixPath(self.name).name == "vocab.txt"
 
     @property
     def is_weights(self) -> bool:
-        """Return whether loaders read weights by this name: `model.safetensors`, `pytorch_model-00001-of-00002.bin`."""
+        """Return whether loaders read weights from this name, such as `pytorch_model-00001-of-00002.bin`."""
         base = PurePosixPath(self.name).name
         part = file_names.shard(base)
         stem = part.stem if part else base.rpartition(".")[0]
@@ -96,7 +99,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Kind:
-    """A mistake to recognise. `says` completes a sentence that begins with the file's name; `only` limits it to some files."""
+    """A kind of wrong file. `says` completes a sentence that begins with the file's name.
+
+    `only` limits it to some files.
+    """
 
     name: str
     fits: Callable[[Head], bool]
@@ -116,7 +122,7 @@ def _is_lfs(head: Head) -> bool:
 
 
 def _is_refusal(head: Head) -> bool:
-    """Return whether this is a short error text, or a JSON object that holds nothing but an error."""
+    """Return whether this is a short error text, or a JSON object that contains only an error."""
     if not 0 < head.size <= SMALL:
         return False
     if _REFUSAL.match(head.text) and head.text.rstrip().isprintable():
@@ -138,7 +144,7 @@ def _packed_names(head: Head) -> str:
 
 
 def _is_zipped_folder(head: Head) -> bool:
-    """Return whether this is a zip archive of a checkpoint's files; entries of torch.save have other names."""
+    """Return whether this is a zip archive of a checkpoint's files; torch.save uses other entry names."""
     entry = _packed_names(head).lower()
     return entry.endswith((".safetensors", ".bin", ".json", ".model", ".md", ".txt"))
 
@@ -148,7 +154,7 @@ def _starts_with(*magic: bytes) -> Callable[[Head], bool]:
 
 
 def _is_safetensors(head: Head) -> bool:
-    """Return whether this begins as safetensors do. The header length may look like an archive by chance."""
+    """Return whether this begins like safetensors. Its header length may look like an archive by chance."""
     return 2 <= int.from_bytes(head.raw[:8], "little") < 2**32 and head.raw[8:9] == b"{"
 
 
@@ -172,7 +178,7 @@ KINDS = (
          "is a server's error message, not {promised}. Download the file again, for instance with `hf download`; if the "
          "repository is gated, run `hf auth login` first.", lambda head: head.can_be_a_message),
 )  # fmt: skip
-# Packed files. A server may have packed a JSON file on the way, too.
+# Compressed files. A server may have compressed a JSON file during the transfer, too.
 PACKED = (
     Kind("gzip", _starts_with(b"\x1f\x8b\x08"), "is compressed with gzip. " + _UNPACK.format(command="`gzip -dc {name} > UNPACKED`")),
     Kind("zstd", _starts_with(b"\x28\xb5\x2f\xfd"), "is compressed with zstd. " + _UNPACK.format(command="`zstd -dc {name} > UNPACKED`")),
@@ -183,7 +189,7 @@ PACKED = (
     Kind("tar", lambda head: head.raw[257:262] == b"ustar" and not _is_safetensors(head), "is a tar archive. " + _UNPACK.format(command="`tar -xf {name}`")),
     Kind("zip", _is_zipped_folder, "is a zip archive of other files. " + _UNPACK.format(command="`unzip {name}`")),
 )  # fmt: skip
-# What only weights are checked for.
+# Kinds that only weights are checked for.
 WEIGHTS = (
     Kind("empty", lambda head: head.size == 0,
          "is empty: the download did not finish, or the disk was full. " + _DOWNLOAD),

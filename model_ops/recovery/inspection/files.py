@@ -12,13 +12,13 @@ from model_ops.recovery.inspection.roles import Role, role_of
 
 
 def judge_file(folder: Path, name: str) -> str:
-    """Return the rest of a sentence about a file that is a pointer, a page or empty; "" for any other or a missing file."""
+    """Return the rest of a sentence about a pointer, page or empty file; else, or if it is missing, ""."""
     kinds = (*contents.KINDS, contents.WEIGHTS[0])
     return judge_link(folder / name, "folder") or judge_content(folder, name, role_of("folder"), kinds)
 
 
 def shown(name: str) -> str:
-    """Return a name as a sentence may show it."""
+    """Return a name in the form shown in messages."""
     return name if name.isprintable() else repr(name)
 
 
@@ -27,8 +27,8 @@ def judge_content(
 ) -> str:
     """Return the rest of a sentence about the first kind that fits; "" if none does.
 
-    A link is followed only where `inner_file` follows it; `inner_file` itself refuses everything else. With `strict`,
-    tokenizers and configurations are also checked for being packed or cut short.
+    A link is followed only if `inner_file` follows it; `inner_file` itself refuses everything else. With
+    `strict`, tokenizers and configurations are also checked for being compressed or cut short.
     """
     path = folder / name
     try:

@@ -1,4 +1,4 @@
-"""Inspect a folder that weights are made from: find its weights, refuse what cannot be used."""
+"""Inspect a folder used as a source of weights: find its weights and refuse what cannot be used."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from model_ops.recovery.inspection.weights import (
 READ_OF_BASE = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 _LIKE_WEIGHTS = (".safetensors", ".bin", ".index.json")
 _WITHOUT_INDEX = ", or delete this one: the tensors are then found in the headers of the shards"
-MOST_FILES = 10_000  # whose first bytes are read
+MOST_FILES = 10_000  # files whose first bytes are read
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,11 @@ class Inspection:
 
 
 def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
-    """Find the weights of a folder (as `open_folder` gives it).
+    """Find the weights of a folder (as returned by `open_folder`).
 
-    `role` is how sentences call it (base, diff, tuned, result), `shown` the path as it was typed. Raises `Found` with one
-    or two sentences where the folder, or a file that would be read or copied, is not what it should be.
+    Messages call the folder by its `role` (base, diff, tuned, result) and show the path as `shown`. Raises
+    `Found` with one or two sentences if the folder, or a file that would be read or copied, is not what it
+    should be.
     """
     who = role_of(role)
     files, folders = entries_of(folder)
@@ -65,7 +66,7 @@ def inspect_folder(folder: Path, role: str, *, shown: str = "") -> Inspection:
 
 
 def look_into(folder: Path, role: str, *, shown: str = "") -> None:
-    """Raise what `inspect_folder` finds, but leave damaged files to their readers, which refuse them by themselves."""
+    """Raise what `inspect_folder` finds, but leave damaged files to their readers, which refuse them."""
     try:
         inspect_folder(folder, role, shown=shown)
     except Found:
@@ -77,8 +78,8 @@ def look_into(folder: Path, role: str, *, shown: str = "") -> None:
 def inspect_payload(first: Path, base: Path, role: str) -> None:
     """Inspect two folders whose files are combined byte by byte.
 
-    Any bytes may be right in them, so only pointers, pages, links and what a download left are refused, and in the base
-    only under names that the first folder has too.
+    Any bytes may be valid in them, so only pointers, web pages, links and leftovers of downloads are refused,
+    and in the base only for names that the first folder has too.
     """
     names_of_first = [name for name in entries_of(first)[0] if not name.startswith(".")]
     for folder, named in ((first, role), (base, "base")):
@@ -122,7 +123,7 @@ def _read_listed_tensors(
 
 
 def _refuse_unfinished(used: list[str], files: list[str], who: Role) -> None:
-    """Refuse a file that is used if an unfinished download of it lies beside it."""
+    """Refuse a used file if an unfinished download of it is next to it."""
     for left in files:
         if (found := file_names.unfinished(left)) and found.target in used:
             name, shown = found.target, shown_name(left)

@@ -12,8 +12,8 @@ from model_ops.recovery.formats import file_names
 from model_ops.recovery.inspection.weights import LAYOUTS, find_weights
 
 DEPTH = 3
-MOST_FOLDERS = 500  # that are looked into
-MOST_ENTRIES = 20_000  # of one folder
+MOST_FOLDERS = 500  # how many are inspected
+MOST_ENTRIES = 20_000  # per folder
 LAYOUT_NAMES = frozenset(name for name, _ in LAYOUTS)
 
 
@@ -25,7 +25,7 @@ def entries_of(folder: Path) -> tuple[list[str], list[str]]:
         with os.scandir(folder) as found:
             for entry in islice(found, MOST_ENTRIES):
                 is_folder = False
-                with suppress(OSError):  # a link that loops is no folder
+                with suppress(OSError):  # a link that loops is not a folder
                     is_folder = entry.is_dir()
                 (folders if is_folder else files).append(entry.name)
     except OSError:
@@ -82,7 +82,7 @@ def cached_repository(folder: Path) -> str:
 
 
 def judge_link(path: Path, role: str) -> str:
-    """Return the rest of a sentence about a link into git-annex or the Hub's cache that is not followed, else ""."""
+    """Return the rest of a sentence about a forbidden link into git-annex or the Hub's cache, else ""."""
     try:
         if not path.is_symlink():
             return ""

@@ -1,4 +1,4 @@
-"""Recognise what a folder holds instead of a Hugging Face checkpoint, by names, and say how to convert it."""
+"""Recognise by names what a folder holds in place of a Hugging Face checkpoint, and say how to convert it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_MERGED = frozenset(
 
 @dataclass(frozen=True)
 class Format:
-    """A format and the file names that show it. `says` completes a sentence that begins with "The base"."""
+    """A format and the file names that reveal it. `says` completes a sentence that begins with "The base"."""
 
     name: str
     patterns: tuple[str, ...]
@@ -81,7 +81,7 @@ FORMATS = (
 
 
 def find_format(entries: Iterable[str]) -> tuple[Format, str] | None:
-    """Return the first format that a name shows, and that name; names of folders end in a slash."""
+    """Return the first format that a name reveals, and that name; folder names end with a slash."""
     ordered = sorted(entries)
     for known in FORMATS:
         for name in ordered:
@@ -93,7 +93,7 @@ def find_format(entries: Iterable[str]) -> tuple[Format, str] | None:
 def adapter(entries: Iterable[str], read: Callable[[str], bytes]) -> str:
     """Return the rest of a sentence that begins with "The diff" if the files are an adapter, else "".
 
-    `read` gives the first bytes of a file.
+    `read` returns the first bytes of a file.
     """
     found = set(ADAPTERS).intersection(entries)
     if not found:

@@ -15,7 +15,7 @@ from model_ops.recovery.inspection.files import judge_content, shown
 from model_ops.recovery.inspection.roles import role_of
 from model_ops.recovery.inspection.weights import Weights
 
-_MOST_FILES = 1000  # beside the weights, whose first bytes are read for a note
+_MOST_FILES = 1000  # files next to the weights whose first bytes are read for a note
 
 
 def notes_on(folder: Path, role: str, files: list[str], weights: Weights, used: set[str]) -> Iterable[str]:
@@ -44,7 +44,7 @@ def notes_on(folder: Path, role: str, files: list[str], weights: Weights, used: 
 
 
 def _has_holes(path: Path) -> bool:
-    """Return whether the file system reports parts that were never written."""
+    """Return whether the file system reports ranges that were never written."""
     try:
         with open_regular(path) as file:
             end = os.fstat(file.fileno()).st_size

@@ -68,7 +68,7 @@ def extent_of(head: Head, read: Read) -> Extent | None:
 
 
 def is_cut_json(head: Head, read: Read) -> bool:
-    """Return whether a JSON file that loaders read lacks its end."""
+    """Return whether a JSON file that loaders read is cut off at the end."""
     if head.suffix != ".json" or not head.is_needed or not head.text.startswith("{"):
         return False
     start = max(0, head.size - _JSON_TAIL)

@@ -1,4 +1,4 @@
-"""The words for what is inspected: how a sentence names it, and where its commands run."""
+"""How messages name what is inspected, and where suggested commands run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from model_ops.recovery.errors import Refusal
 
 
 class Found(Refusal):
-    """A refusal by an inspection. Its sentence names the folder already: "The base's ..."."""
+    """A refusal by an inspection. Its sentence already names the folder: "The base's ..."."""
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,5 @@ ROLES = {
 
 
 def role_of(name: str) -> Role:
-    """Return the words for a role; an unknown role is called "The folder"."""
+    """Return the words for a role; an unknown role becomes "The folder"."""
     return ROLES.get(name, ROLES["files"])

@@ -1,4 +1,4 @@
-"""Recognise tensors that are not plain weights by names, dtypes and shapes: adapters, quantised or emptied ones."""
+"""Recognise tensors that are not plain weights (adapters, quantised, emptied) by name, dtype and shape."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ def _is_stored_as_integers(ref: TensorRef) -> bool:
     return ref.name.endswith((".weight", ".weight_packed")) and len(ref.shape) > 1 and ref.dtype[0] in "IU"
 
 
-# A model of its own may have parts of these names (Phi-4-multimodal has LoRA tensors), so only those of peft count.
+# A full model may have parts with these names (Phi-4-multimodal has LoRA tensors), so only peft's names
+# count.
 ADAPTED: tuple[Sign, ...] = (
     Sign("adapter", _name_holds(r"^base_model\.model\.|\.lora_(?:A|B|embedding_[AB])(?:\.default)?(?:\.weight)?$|\.ia3_l(?:\.default)?$|"
                            r"\.modules_to_save\.|^prompt_embeddings$"),
          "holds an adapter's tensors ({tensor}), not merged weights. Merge it into its base with " + MERGE + "."),
 )  # fmt: skip
-# Asked only where something that is no floating-point number has rows and columns.
+# Only checked if a tensor that is not floating-point has rows and columns.
 QUANTISED: tuple[Sign, ...] = (
     Sign("gptq", _name_ends(".g_idx"), "is quantised with GPTQ ({tensor}), and quantised values cannot be added up. " + _ORIGINAL),
     Sign("awq", _name_ends(".qweight", ".qzeros"),
@@ -77,7 +78,7 @@ EMPTIED: tuple[Sign, ...] = (
 
 
 def check_tensors(tensors: Mapping[str, TensorRef], role: str) -> None:
-    """Refuse tensors that are not plain weights, by the first kind that fits one of them."""
+    """Refuse tensors that are not plain weights, with the first kind that matches one of them."""
     has_others = any(ref.dtype not in _FLOATS and len(ref.shape) > 1 for ref in tensors.values())
     for sign in (*ADAPTED, *(QUANTISED if has_others else ()), *EMPTIED):
         for ref in tensors.values():

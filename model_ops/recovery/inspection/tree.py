@@ -1,7 +1,7 @@
-"""Inspect files that are published as they are: every file of a folder or an upload.
+"""Inspect files that are published unchanged: every file of a folder or an upload.
 
 Anything that can be loaded may be published (an adapter, a quantised model, GGUF), and so may files that are not part of a
-model. Refuse only files that are certainly not what their names promise, and weights of which a part is missing.
+model. Only files that are certainly not what their names promise are refused, and weights with missing parts.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from model_ops.recovery.inspection.reading import (
 from model_ops.recovery.inspection.roles import Found, Role, role_of
 from model_ops.recovery.inspection.weights import files_of_index, judge_index, judge_shards
 
-MANIFEST_HEAD = 1024  # bytes; `build_manifest` says what was done in the first few hundred
+MANIFEST_HEAD = 1024  # bytes; `build_manifest` says what was done within the first few hundred
 _OF_WEIGHTS = (".safetensors", ".bin", ".index.json")
 _LOADED = ("model", "pytorch_model")
 
 
 def inspect_tree(folder: Path, files: Mapping[str, int], role: str = "files") -> tuple[str, ...]:
-    """Inspect files of a folder (`{path: bytes}`) and the hidden traces of unfinished downloads; return notes.
+    """Inspect files of a folder (`{path: bytes}`) and hidden traces of unfinished downloads; return notes.
 
     Raises `Found` with one or two sentences.
     """
@@ -59,7 +59,7 @@ def inspect_tree(folder: Path, files: Mapping[str, int], role: str = "files") ->
 
 
 def _read_inside(folder: Path, path: str, offset: int, size: int) -> bytes:
-    """Return bytes of a file; b"" behind a link out of the folder, which is refused when the file is opened."""
+    """Return bytes of a file; b"" for a link out of the folder, which is refused when the file is opened."""
     target = (folder / path).resolve()
     if not (target.is_relative_to(folder) or belongs(folder, target)):
         return b""
@@ -76,8 +76,8 @@ def inspect_files(
 ) -> tuple[str, ...]:
     """Inspect named files (`{path: bytes}`) through `read(path, offset, bytes)`; return notes.
 
-    With `fresh` only these are read, the others are known by their names. Without `whole`, files may still follow: an
-    index or shards that miss some are no mistake yet. Raises `Found`.
+    With `fresh`, only these are read, and the others are known by their names. Without `whole`, more files
+    may follow, so an index or shards with missing parts are not a mistake yet. Raises `Found`.
     """
     inspect_contents(files, read, role=role, fresh=fresh)
     check_indexes(files, read, role=role, fresh=fresh, whole=whole)
@@ -96,7 +96,7 @@ def inspect_files(
 def inspect_contents(
     files: Mapping[str, int], read: Read, *, role: str, fresh: Collection[str] | None = None
 ) -> None:
-    """Check each file by itself. Raises `Found`."""
+    """Check the content of each file separately. Raises `Found`."""
     who = role_of(role)
     for path in sorted(files if fresh is None else fresh):
         head = head_of(path, files[path], read)
@@ -112,7 +112,7 @@ def check_indexes(
     fresh: Collection[str] | None = None,
     whole: bool = True,
 ) -> None:
-    """Check each index of weights against the files beside it, in every folder or in those of `fresh` weights."""
+    """Check each index of weights against the files next to it, everywhere or next to `fresh` weights."""
     changed = {
         path.rpartition("/")[0] for path in (files if fresh is None else fresh) if path.endswith(_OF_WEIGHTS)
     }
@@ -177,7 +177,7 @@ def _check_folder(
     for index in indexes:
         listed = _read_index(inside + index, files, read, who)
         found = judge_index(index, listed, entries, who)
-        # an index of `.bin` files that names none of the files, beside safetensors
+        # an index of `.bin` files that do not exist, next to safetensors
         is_spare = (
             index.endswith(".bin.index.json")
             and entries.isdisjoint(listed)
@@ -203,7 +203,7 @@ def _check_folder(
 
 
 def _read_index(path: str, files: Mapping[str, int], read: Read, who: Role) -> dict[str, set[str]]:
-    """Return file -> tensors that an index lists for it. Raise Found if it is no index."""
+    """Return file -> tensors that an index lists for it. Raise Found if it is not an index."""
     if files[path] > MAX_JSON:
         raise Found(
             f"{who.whose} {path} is larger than {MAX_JSON} bytes, too large for an index. Download it again."

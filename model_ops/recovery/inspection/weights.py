@@ -1,4 +1,4 @@
-"""Find the weight files of a folder by names and index, and explain why they do not fit."""
+"""Find the weight files of a folder by names and index, and explain why they do not match."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAYOUTS = (
     ("pytorch_model.bin", "bin"),
     (INDEXES["bin"], "bin"),
 )
-# Files of safetensors that are no checkpoint by themselves.
+# safetensors files that are not a checkpoint by themselves
 _NO_CHECKPOINT = ("consolidated*", "adapter_*", "rank[0-9]*", "weights.[0-9]*", "training_state*")
 
 
@@ -39,9 +39,10 @@ class Weights:
 
 
 def find_weights(entries: Collection[str]) -> Weights | None:
-    """Return the weights by their names: one file, an index (whose files are not known yet), or all shards.
+    """Return the weights found by name: one file, an index (whose files are not known yet), or all shards.
 
-    safetensors are preferred to `.bin`, as transformers does. None where there are none, or no single choice.
+    safetensors are preferred to `.bin`, as in transformers. None if there are none, or if the choice is not
+    clear.
     """
     for name, kind in LAYOUTS:
         if name in entries:
@@ -109,8 +110,8 @@ def judge_index(
 ) -> Misfit | None:
     """Return what is wrong with an index that names missing files; None if all are there.
 
-    `listed` are plain names of files beside the index, `entries` all files there. `or_else` ends the advice about an index of
-    other weights.
+    `listed` are plain names of files next to the index, `entries` all files there. `or_else` ends the advice
+    about an index of other weights.
     """
     entries = set(entries)
     missing = [name for name in listed if name not in entries]
@@ -163,7 +164,7 @@ def target_of(name: str) -> str:
 
 
 def unfinished_instead(name: str) -> str:
-    """Return the rest of a sentence about an unfinished download in the place of weights."""
+    """Return the rest of a sentence about an unfinished download in place of weights."""
     target = target_of(name)
     instead = f" is there instead of {target!r}" if target else " is there"
     return f"is an unfinished download: {name!r}{instead}. Run the same download command again until it ends."

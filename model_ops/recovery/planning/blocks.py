@@ -1,7 +1,7 @@
-"""An output file cut into blocks, each block into pieces of the header and of tensors.
+"""Cut an output file into blocks, and each block into pieces of the header and of tensors.
 
-A block is a range of the *file*, so that all writes but the last are aligned; the CPU takes shorter ones than a
-device. Elements never straddle two blocks: every offset is a multiple of the item size.
+A block is a range of the *file*, so that all writes but the last are aligned; blocks for the CPU are shorter
+than those for a device. No element is split between two blocks: every offset is a multiple of the item size.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Piece:
-    """Elements of one tensor, or of several in a row that are made alike, to be written at `position` of the block.
+    """Elements of one tensor, or of consecutive ones that are made alike, written at `position` of the block.
 
-    `inputs` are the places in the slot's input buffer where the bytes of `first` and of each term go, one member
-    behind the other. Only a piece of one member has new rows: of its terms only the first `from_base` elements exist.
+    `inputs` are the places in the slot's input buffer for the bytes of `first` and of each term, one member
+    after another. Only a piece with one member has new rows: only its terms' first `from_base` elements
+    exist.
     """
 
     members: tuple[Member, ...]
@@ -46,27 +47,27 @@ class Piece:
 
     @property
     def task(self) -> TensorTask:
-        """The first member's; all members have the same rule and dtypes."""
+        """Return the first member's task; all members have the same rule and dtypes."""
         return self.members[0].task
 
     @property
     def start(self) -> int:
-        """The first element of the first member."""
+        """Return the first element of the first member."""
         return self.members[0].start
 
     @property
     def inputs_end(self) -> int:
-        """Where its inputs end."""
+        """Return where its inputs end."""
         last = (self.task.first, *self.task.terms)[-1]
         return self.inputs[-1] + self.count * last.item_size
 
     @cached_property
     def _member_ends(self) -> list[int]:
-        """Where each member ends, in elements of the piece."""
+        """Return where each member ends, in elements of the piece."""
         return list(accumulate(member.elements for member in self.members))
 
     def within(self, start: int, count: int) -> list[tuple[str, int, int]]:
-        """(tensor, first element, elements) of each member in a part of the piece; elements count from the part's start."""
+        """Return (tensor, first element in the part, elements) of each member in a part of the piece."""
         if len(self.members) == 1:
             return [(self.task.name, 0, count)]
         found, position = [], start
@@ -79,12 +80,12 @@ class Piece:
         return found
 
     def reads(self) -> Iterator[tuple[TensorRef, int, int, int]]:
-        """(tensor, position in its file, bytes, place in the input buffer) for each range to read."""
+        """Yield (tensor, position in its file, bytes, place in the input buffer) for each range to read."""
         for number in range(len(self.inputs)):
             yield from self.reads_of(number)
 
     def reads_of(self, number: int) -> Iterator[tuple[TensorRef, int, int, int]]:
-        """The same of one input: 0 is `first`, the terms follow."""
+        """Yield the same for one input: 0 is `first`, followed by the terms."""
         place, alone = self.inputs[number], len(self.members) == 1
         for task, start, elements in self.members:
             ref = task.terms[number - 1] if number else task.first
@@ -106,11 +107,11 @@ class Block:
 
     @cached_property
     def input_size(self) -> int:
-        """Bytes of input buffer needed."""
+        """Return the bytes of input buffer needed."""
         return self.pieces[-1].inputs_end if self.pieces else 0
 
     def spans(self) -> Iterator[tuple[TensorRef, int, int, int]]:
-        """(tensor, position in its file, bytes, place in the input buffer) of what is read at once: neighbours together."""
+        """Yield the same as `reads` for all pieces, with neighbouring ranges joined."""
         span: tuple[TensorRef, int, int, int] | None = None
         for read in (read for piece in self.pieces for read in piece.reads()):
             if span:
@@ -128,7 +129,10 @@ class Block:
 def cut(
     shard: ShardPlan, item_size: int, block_size: int = BLOCK_SIZE, *, together: bool = False
 ) -> list[Block]:
-    """All blocks of a shard in file order; with `together`, tensors in a row that are made alike share a piece."""
+    """Return all blocks of a shard in file order.
+
+    With `together`, consecutive tensors that are made alike share a piece.
+    """
     starts = [placed.offset for placed in shard.tensors]
     return [
         _cut_block(shard, starts, item_size, offset, min(block_size, shard.size - offset), together)
@@ -161,7 +165,7 @@ def _cut_block(
 
 
 def _are_alike(task: TensorTask, other: TensorTask) -> bool:
-    """Whether both are one term added to tensors of the same dtypes, with no new row."""
+    """Return whether both add one term to tensors of the same dtypes, without new rows."""
     return (
         task.fill is None
         and other.fill is None
@@ -181,7 +185,7 @@ def _build_piece(members: list[Member], position: int, place: int) -> Piece:
         inputs.append(place)
         place = _align_up(place + count * ref.item_size)
     from_base = count
-    if task.terms and task.fill is not None:  # new rows come after all old ones
+    if task.terms and task.fill is not None:  # new rows follow all old ones
         from_base = max(0, min(count, task.terms[0].elements - start))
     return Piece(tuple(members), count, position, tuple(inputs), from_base)
 

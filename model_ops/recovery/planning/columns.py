@@ -1,31 +1,32 @@
-"""How an embedding is cut for the mean of its rows, and the memory that takes: known before anything is read.
+"""Plan how to cut an embedding for the mean of its rows, and how much memory that takes.
 
-Rows are taken in chunks, wide ones in panels of some of their columns. Where torch adds rows in an order that
-`row_sums` does not know, blocks of columns that hold every row are taken instead. Both stay within `MEAN_MEMORY`.
+Nothing is read for this. Rows are taken in chunks, and wide rows in panels of some of their columns. If
+`row_sums` does not know the order in which torch adds rows, blocks of columns that hold every row are used
+instead. Both stay within `MEAN_MEMORY`.
 """
 
 from __future__ import annotations
 
 from model_ops.recovery.formats.tensors import TensorRef
 
-GROUP = 32  # the widths of blocks are multiples of it
+GROUP = 32  # block widths are multiples of this
 STREAMS = 4  # in which the columns after the last full group are added
 READ = 4 * 1024 * 1024  # bytes of rows read at once
-CONVERTED = 1024 * 1024  # bytes of float32 that are added at once; they stay in the processor's cache
+CONVERTED = 1024 * 1024  # bytes of float32 added at once; they fit the processor's cache
 MEAN_MEMORY = 40 * 1024 * 1024
-_WIDEST = 4 * 1024 * 1024  # bytes of float32 in the least rows of a panel
+_WIDEST = 4 * 1024 * 1024  # bytes of float32 in the smallest rows of a panel
 _LEAST_STEP = 4  # as a power of two
-_PANEL_GROUP = 64  # the widths of panels are multiples of it
+_PANEL_GROUP = 64  # panel widths are multiples of this
 _COLUMN_BLOCK = MEAN_MEMORY - READ - READ // 2  # bytes of float32 in a block that holds every row
 
 
 def cascade_step(rows: int) -> int:
-    """Return how many rows are added one after the other before their sum is carried."""
+    """Return how many rows are added one after another before their sum is carried."""
     return 1 << max(_LEAST_STEP, (max(rows, 1) - 1).bit_length() // 4)
 
 
 def panels(ref: TensorRef) -> list[tuple[int, int]]:
-    """Return (first column, one past the last) of parts of about the same width; most embeddings are one."""
+    """Return (first column, one past the last) of panels of similar width; most embeddings have just one."""
     rows, columns = ref.shape
     most = max(_PANEL_GROUP, _WIDEST // (4 * STREAMS * cascade_step(rows)) // _PANEL_GROUP * _PANEL_GROUP)
     width = -(-columns // -(-columns // most))
@@ -39,9 +40,11 @@ def rows_at_once(rows: int, row_size: int, limit: int) -> int:
 
 
 def column_blocks(ref: TensorRef) -> list[tuple[int, int]]:
-    """Return (first column, one past the last) of blocks that hold every row, none where a block would be too large.
+    """Return (first column, one past the last) of blocks that hold every row.
 
-    A rest under 32 columns joins the last block, since alone it would be added in another order.
+    There are none if a block would be too large.
+
+    A rest of fewer than 32 columns joins the last block, since alone it would be added in another order.
     """
     rows, columns = ref.shape
     most = min(_COLUMN_BLOCK // 4 // rows, READ // ref.item_size)
@@ -52,7 +55,7 @@ def column_blocks(ref: TensorRef) -> list[tuple[int, int]]:
 
 
 def mean_memory(ref: TensorRef) -> int:
-    """Return the bytes that taking the mean holds at most, its own values included."""
+    """Return the most bytes that computing the mean holds, including the values themselves."""
     rows, columns = ref.shape
     small = rows * columns * (ref.item_size + 8) + 64 * columns
     return min(MEAN_MEMORY, small) + 2 * 4 * columns

@@ -1,4 +1,7 @@
-"""What our own make_diff recorded beside a diff, and whether a base's headers fit it. Nothing in it is trusted."""
+"""Read what our own make_diff recorded with a diff, and check whether a base's headers fit it.
+
+The record is not trusted.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _MOST_DIMENSIONS = 16
 
 @dataclass(frozen=True)
 class TensorFact:
-    """One tensor of the base that a diff was made from, its values hashed as `dtype`."""
+    """One tensor of the base that a diff was made from; the values are hashed as `dtype`."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -33,10 +36,10 @@ class TensorFact:
 
 @dataclass(frozen=True)
 class DiffFacts:
-    """What our own make_diff recorded: how the diff is to be recovered, and from which base it was made.
+    """What our own make_diff recorded: how to recover the diff, and the base that it was made from.
 
-    `compat` is None of bytes, `resize_policy` None where no row was new; `tied` and `diff_only` as its maker said;
-    `rules` is what was done to each tensor.
+    `compat` is None for bytes, `resize_policy` None if no row was new. `tied` and `diff_only` are what its
+    maker chose; `rules` says what was done to each tensor.
     """
 
     method: str
@@ -48,14 +51,14 @@ class DiffFacts:
     rules: dict[str, str] = field(default_factory=dict)
 
     def completed(self, options: Options) -> Options:
-        """Return the options with what the maker of the diff said and the person who recovers did not."""
+        """Return the options, with those that the user left open taken from the diff's maker."""
         tied = self.tied if options.tied is None else options.tied
         diff_only = self.diff_only if options.diff_only is None else options.diff_only
         return replace(options, tied=tied, diff_only=diff_only)
 
 
 def read_diff_facts(folder: Path) -> DiffFacts | None:
-    """What our own make_diff recorded beside a diff; None for any other folder. Nothing in it is trusted."""
+    """Return what our own make_diff recorded with a diff; None for any other folder. It is not trusted."""
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("action") != "make_diff":
         return None
@@ -85,7 +88,10 @@ def read_diff_facts(folder: Path) -> DiffFacts | None:
 
 
 def _check_files(folder: Path, entries: list[Any]) -> None:
-    """Each file that the diff was made with is there in its size. Its hash is for `verify`, which reads it all."""
+    """Check that every file of the diff is there with its size.
+
+    `verify` checks the hashes, since it reads everything.
+    """
     for entry in entries:
         name, size = (entry.get("path"), entry.get("size")) if isinstance(entry, dict) else (None, None)
         if not isinstance(name, str) or not isinstance(size, int):
@@ -93,7 +99,7 @@ def _check_files(folder: Path, entries: list[Any]) -> None:
                 f"{MANIFEST} in {folder.name} is damaged; remove it to continue without its checks."
             )
         if is_licence(name):
-            continue  # a release may have another text under the name
+            continue  # a release may have a different text under this name
         found = inner_file(folder, name).stat().st_size
         if found != size:
             raise Refusal(
@@ -136,13 +142,13 @@ def _tensor_facts(tensors: dict[str, Any], dtypes: tuple[str, ...]) -> dict[str,
 
 
 def check_headers(facts: dict[str, TensorFact], base: Checkpoint) -> None:
-    """Refuse a base that lacks a tensor, or has one of another shape."""
+    """Refuse a base that lacks a tensor or has one with a different shape."""
     for name, fact in facts.items():
         find_fitting(base, name, fact)
 
 
 def find_fitting(base: Checkpoint, name: str, fact: TensorFact) -> TensorRef:
-    """The base's tensor that the fact speaks of; Refusal where there is none, or another."""
+    """Return the base's tensor that the fact describes. Raises Refusal if it is missing or does not fit."""
     ref = base.find(name)
     made_from = f"The diff was made from a base that has {name[:200]} with shape {list(fact.shape)}"
     if ref is None:

@@ -1,4 +1,4 @@
-"""Embeddings whose number of rows differs between the base and the other side: what the resize policy makes of them."""
+"""Apply the resize policy to embeddings whose number of rows differs between the base and the other side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model_ops.recovery.formats.tensors import TensorRef
 
 
 class Growing:
-    """The policy, and what was grown or cut under it (`resized`, a line for each)."""
+    """The policy, and what was grown or cut under it (one line each in `resized`)."""
 
     def __init__(self, base: Checkpoint, role: str, compat: str, policy: str | None, *, making: bool) -> None:
         self.base, self.role, self.compat, self.policy, self.making = base, role, compat, policy, making
@@ -25,9 +25,11 @@ class Growing:
     def grow(
         self, name: str, ref: TensorRef, terms: tuple[TensorRef, ...]
     ) -> tuple[str | None, tuple[TensorRef, ...]]:
-        """Return (what new rows hold, the terms) for a tensor whose shape is not the base's; no terms: it is kept.
+        """Return (what new rows hold, the terms) for a tensor whose shape is not the base's.
 
-        Raises Refusal where the shapes do not belong together, or the policy does not say what to do.
+        Without terms it is kept.
+
+        Raises Refusal if the shapes are not compatible or the policy does not say what to do.
         """
         old, new = terms[0].shape, ref.shape
         shapes = f"{name} has shape {list(new)} in the {self.role} but {list(old)} in the base"
@@ -66,7 +68,7 @@ class Growing:
                 f"{shapes}, and rows are not added under this resize policy; Vicuna v0, LLaVA and most of FastChat's"
                 " relatives added rows of zeros to the base: --resize-policy zero (mean and skip are the others)."
             )
-        # weight_diff grows the base only when its tokenizer has no padding token, and fails otherwise.
+        # weight_diff grows the base only if its tokenizer has no padding token, and fails otherwise.
         if self.policy is None and not self.making and has_pad_token(self.base.folder):
             raise Refusal(
                 f"{shapes}, and the base's tokenizer already has a padding token, so weight_diff would not "
@@ -75,7 +77,7 @@ class Growing:
         return self.policy or "mean"
 
     def check_together(self, tasks: Sequence[tuple[str, TensorRef, tuple[TensorRef, ...]]]) -> None:
-        """Refuse an input embedding and an output that do not get the same number of rows: no model could load them."""
+        """Refuse an input embedding and an output with different numbers of rows, which no model can load."""
         if not self._rows:
             return
         grown, (old, new) = next(iter(self._rows.items()))
@@ -92,7 +94,7 @@ class Growing:
 
 
 def first_rows_alone(base: Checkpoint, first: Checkpoint) -> Checkpoint:
-    """Return the base with no more rows of each embedding than the other side has: what a diff was made from under `cut`."""
+    """Return the base with its embeddings cut to the other side's rows, as `cut` makes a diff from it."""
     embeddings = embedding_names() | names_of(base.ties)
     tensors, notes = dict(base.tensors), list(base.notes)
     for name, ref in base.tensors.items():
@@ -104,5 +106,5 @@ def first_rows_alone(base: Checkpoint, first: Checkpoint) -> Checkpoint:
 
 
 def _first_rows(ref: TensorRef, rows: int) -> TensorRef:
-    """Return the part of a matrix that its first rows are."""
+    """Return the first rows of a matrix."""
     return replace(ref, nbytes=ref.nbytes // ref.shape[0] * rows, shape=(rows, *ref.shape[1:]))

@@ -1,7 +1,7 @@
-"""Telling inputs apart: by name, size, time and a sample of their bytes; a base also by its tensors.
+"""Identify inputs by name, size, time and a sample of their bytes; a base also by its tensors.
 
-A sample (header and evenly spread pages) is enough to notice that a folder now holds something else, and
-costs milliseconds; the whole of an input is hashed only where a diff names the base it was made from.
+A sample (header and evenly spaced pages) is enough to notice that a folder now contains something else, and
+takes milliseconds. A whole input is hashed only if a diff names the base it was made from.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HEAD = 64 * 1024
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """One input file as it was when the plan was made. `sample` is a SHA-256 over its head and some pages."""
+    """One input file when the plan was made. `sample` is a SHA-256 over its head and some pages."""
 
     name: str
     size: int
@@ -31,12 +31,12 @@ class FileIdentity:
     sample: str
 
     def public(self) -> dict[str, Any]:
-        """What a manifest says: nothing that differs between two copies of the same file."""
+        """Return what a manifest says: nothing that differs between two copies of the same file."""
         return {"name": self.name, "size": self.size, "sample_sha256": self.sample}
 
 
 def identify(folder: Path, names: tuple[str, ...] | list[str]) -> tuple[FileIdentity, ...]:
-    """The identity of each file, in the order given."""
+    """Return the identity of each file, in the order given."""
     return tuple(_identify_file(folder / name) for name in names)
 
 
@@ -59,7 +59,7 @@ def _identify_file(path: Path) -> FileIdentity:
 
 
 def check_unchanged(folder: Path, files: tuple[FileIdentity, ...]) -> None:
-    """Fail if a file is no longer the one that was planned with."""
+    """Raise Failure if a file has changed since the plan was made."""
     for file in files:
         try:
             status = (folder / file.name).stat()
@@ -70,5 +70,5 @@ def check_unchanged(folder: Path, files: tuple[FileIdentity, ...]) -> None:
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
+    """Return the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

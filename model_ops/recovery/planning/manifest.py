@@ -1,5 +1,6 @@
-"""weights.manifest.json: what a folder holds and what it was made from. No times and no paths in it, so the
-same inputs give the same bytes.
+"""Read and write weights.manifest.json: what a folder holds and what it was made from.
+
+It contains no times and no paths, so the same inputs give the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from model_ops.recovery.formats.folder import inner_file, read_json_file
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder; None where there is none."""
+    """Return the manifest of a folder; None if there is none."""
     path = folder / MANIFEST
     if not path.exists() and not path.is_symlink():
         return None
@@ -27,7 +28,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def check_role(folder: Path, role: str) -> None:
-    """Refuse a folder that says itself that it is something else: a diff named as a model, or a model as the diff."""
+    """Refuse a folder whose manifest contradicts its role: a diff given as a model, or the reverse."""
     try:
         manifest = read_manifest(folder) or {}
     except Refusal:
@@ -44,14 +45,14 @@ def check_role(folder: Path, role: str) -> None:
 
 
 def build_manifest(facts: dict[str, Any]) -> bytes:
-    """The file's bytes; engine and version are filled in."""
+    """Return the bytes of the file; engine and version are filled in."""
     return (indented({"engine": ENGINE, "engine_version": ENGINE_VERSION, **facts}) + "\n").encode()
 
 
 def indented(value: Any, line: str = "\n") -> str:
-    """What `json.dumps(value, indent=1)` returns, in a fifth of its time; every key is a text.
+    """Return what `json.dumps(value, indent=1)` returns, in a fifth of the time; every key must be a string.
 
-    `line` is a line break and the indent of what follows it.
+    `line` is a line break and the indent of the following line.
     """
     deeper = line + " "
     if isinstance(value, dict) and value:
@@ -65,7 +66,7 @@ def indented(value: Any, line: str = "\n") -> str:
 
 
 def _encode_scalar(value: Any) -> str:
-    """JSON of the commonest kinds of values, empty for any other."""
+    """Return the JSON of the most common kinds of values, "" for any other."""
     kind = type(value)
     if kind is str:
         return _quoted(value)

@@ -1,4 +1,7 @@
-"""What a run takes in memory, from the plan alone. It grows neither with the model nor with its largest tensor."""
+"""Compute the memory of a run from the plan alone.
+
+It grows neither with the model nor with its largest tensor.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,19 @@ BLOCK_SIZE = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Buffers:
-    """Of one shard in work: the bytes of a block of its file, and how many blocks are on their way at once."""
+    """The buffers of one shard: the bytes per block, and how many blocks are in progress at once."""
 
     block_size: int = BLOCK_SIZE
     slots: int = 3
 
 
 PLAIN = Buffers()
-# For a device that is reached by copies: longer ones, and one more on its way.
+# For a device reached by copies: longer blocks, and one more in progress.
 LARGE = (Buffers(4 * BLOCK_SIZE, 4), Buffers(4 * BLOCK_SIZE, 3), Buffers(2 * BLOCK_SIZE, 3))
 
 
 def job_memory(tasks: Iterable[TensorTask], dtype: str, buffers: Buffers = PLAIN) -> int:
-    """Bytes of buffers for one shard in work."""
+    """Return the bytes of buffers for one shard in progress."""
     mean, kinds = 0, set()
     for task in tasks:
         kinds.add((task.whole or dtype, task.first.dtype, *[ref.dtype for ref in task.terms]))
@@ -41,18 +44,18 @@ def job_memory(tasks: Iterable[TensorTask], dtype: str, buffers: Buffers = PLAIN
 
 
 def least_memory(shards: Sequence[Iterable[TensorTask]], dtype: str) -> int:
-    """Bytes of the whole process with one shard in work, whichever it is."""
+    """Return the bytes of the whole process with one shard in progress, whichever it is."""
     return INTERPRETER + max(job_memory(tasks, dtype) for tasks in shards)
 
 
 def fitting_jobs(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int) -> int:
-    """How many shards can be in work at once within `memory` bytes; at least one."""
+    """Return how many shards can be in progress at once within `memory` bytes; at least one."""
     each = max(job_memory(tasks, dtype) for tasks in shards)
     return max(1, min(len(shards), (memory - INTERPRETER) // each))
 
 
 def fitting_buffers(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int, jobs: int) -> Buffers:
-    """The largest for a device, of which `jobs` fit into `memory`. What CUDA itself holds comes on top."""
+    """Return the largest buffers of which `jobs` fit into a device's `memory`; CUDA itself needs more."""
     for buffers in LARGE:
         if INTERPRETER + jobs * max(job_memory(tasks, dtype, buffers) for tasks in shards) <= memory:
             return buffers
@@ -60,6 +63,6 @@ def fitting_buffers(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: 
 
 
 def peak_memory(shards: Sequence[Iterable[TensorTask]], dtype: str, memory: int = DEFAULT_MEMORY) -> int:
-    """Bytes of the whole process at its peak, however many cores there are."""
+    """Return the bytes of the whole process at its peak, no matter how many cores there are."""
     each = max(job_memory(tasks, dtype) for tasks in shards)
     return INTERPRETER + fitting_jobs(shards, dtype, memory) * each

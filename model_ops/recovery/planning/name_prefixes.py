@@ -1,7 +1,8 @@
-"""Match a base whose tensor names differ from the other side's only in how they begin.
+"""Match a base whose tensor names differ from the other side's only in their prefix.
 
-`transformer.wte.weight` and `wte.weight`, `language_model.model.norm.weight` and `model.norm.weight`. A replacement is
-taken if with it every tensor of the base has its counterpart; the result bears the names of the other side.
+Examples are `transformer.wte.weight` and `wte.weight`, or `language_model.model.norm.weight` and
+`model.norm.weight`. A prefix is replaced if every tensor of the base then has a counterpart; the result uses
+the other side's names.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from model_ops.recovery.checkpoints.buffers import is_buffer
 from model_ops.recovery.checkpoints.checkpoint import Checkpoint
 from model_ops.recovery.errors import Refusal
 
-# What wrappers and older versions put in front of names.
+# Prefixes that wrappers and older versions add to names.
 _PREFIXES = (
     "transformer.", "model.", "language_model.", "model.language_model.", "gpt_neox.", "backbone.", "bert.", "roberta.",
     "encoder.", "decoder.", "module.", "_orig_mod.", "backbone_model.", "base_model.model.", "base_model.", "llm.",
     "state_dict.", "pretrained_model.", "text_model.",
 )  # fmt: skip
-# Beginnings of names that changed together, and their replacements.
+# Prefixes that changed together, and their replacements.
 _MOVED = (
     {"model.": "model.language_model."},
     {
@@ -37,9 +38,9 @@ _MOVED = (
 
 
 def with_names_of(base: Checkpoint, first: Checkpoint) -> Checkpoint:
-    """Return the base under the other side's names, with a note about it; the base itself where they fit as they are.
+    """Return the base under the other side's names, with a note; the base itself if its names fit.
 
-    Raises Refusal where two replacements would fit and differ.
+    Raises Refusal if two different replacements would fit.
     """
     weights = _weights_of(base)
     theirs = set(_weights_of(first))
@@ -70,7 +71,7 @@ def _weights_of(checkpoint: Checkpoint) -> list[str]:
 def _has_counterparts(
     base: Checkpoint, weights: list[str], theirs: set[str], renamed: tuple[str, ...]
 ) -> bool:
-    """Return whether every weight has a counterpart, but for tied outputs that only one side stores."""
+    """Return whether every weight has a counterpart, except tied outputs that only one side stores."""
     if len(set(renamed)) < len(renamed):
         return False
     place = dict(zip(base.tensors, renamed, strict=True))
@@ -79,7 +80,7 @@ def _has_counterparts(
 
 
 def _possible_renames() -> Iterator[tuple[Callable[[str], str], str]]:
-    """Yield (function from a base name to the other side's name, description)."""
+    """Yield (function from base name to other name, description) for each possible replacement."""
     for prefix in _PREFIXES:
         yield prefix.__add__, f"{prefix!r} in front of them"
         yield methodcaller("removeprefix", prefix), f"{prefix!r} taken from their front"
@@ -91,6 +92,6 @@ def _possible_renames() -> Iterator[tuple[Callable[[str], str], str]]:
 
 
 def _replace_beginning(table: dict[str, str], name: str) -> str:
-    """Return the name with its longest known beginning replaced."""
+    """Return the name with its longest known prefix replaced."""
     old = max((old for old in table if name.startswith(old)), key=len, default="")
     return table[old] + name.removeprefix(old) if old else name

@@ -1,7 +1,7 @@
-"""What a person may choose about the result: one value that plans, the command line and the portal share.
+"""What a person can choose about the result: one value shared by plans, the command line and the portal.
 
-All of it changes bytes of the result, or what is asked of it. How the work is done (device, jobs, memory) is no
-part of it.
+Every option changes bytes of the result, or the checks on it. How the work is done (device, jobs, memory) is
+not part of it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ DEFAULT_SHARD_SIZE = "5GB"
 
 @dataclass(frozen=True)
 class Options:
-    """Checked when made: raises Refusal with one sentence.
+    """What a person can choose about the result. Creating it raises Refusal if options are invalid.
 
-    `dtype` None is what the compat tool writes. `resize_policy` None is what the diff's own manifest says, else
-    `mean` where weight_diff would have grown the base too. `expected_sum` is the sum of all recovered parameters
-    that a publisher names, `sum_tolerance` how far off (absolutely) it may be. `tied` says which names are one tensor
-    where the checkpoints do not (`none`, or `NAME=NAME`), `diff_only` what becomes of tensors that the base lacks.
+    With `dtype` None, the compat tool's dtype is written. With `resize_policy` None, the policy in the diff's
+    own manifest applies, else `mean` if weight_diff would have grown the base too. `expected_sum` is the sum
+    of all recovered parameters that a publisher states, and `sum_tolerance` how far off (absolutely) it may
+    be. `tied` says which names are one tensor if the checkpoints do not (`none`, or `NAME=NAME`), and
+    `diff_only` what happens to tensors that the base lacks.
     """
 
     method: str = "add"
@@ -73,7 +74,10 @@ class Options:
             raise Refusal(f"The tolerance {self.sum_tolerance} of the sum is not a number from 0 on.")
 
     def chosen(self) -> dict[str, Any]:
-        """What differs from the defaults and has an effect: equal for equal wishes, `Options(**chosen)` again."""
+        """Return what differs from the defaults and has an effect.
+
+        Equal choices give equal results, and `Options(**chosen)` restores them.
+        """
         if self.method == "xor":
             return {"method": "xor"}
         plain = {
@@ -88,17 +92,17 @@ class Options:
 
     @property
     def out_dtype(self) -> str:
-        """The short name ("F32") of the dtype that sums of values are written in."""
+        """Return the short name ("F32") of the dtype in which sums are written."""
         return parse_dtype(self.dtype) if self.dtype else COMPATS[self.compat]
 
     @property
     def dtype_name(self) -> str:
-        """`out_dtype` as people write it."""
+        """Return `out_dtype` as people write it."""
         return LONG_NAMES[self.out_dtype]
 
     @property
     def shard_limit(self) -> int:
-        """Bytes of the largest file."""
+        """Return the largest size of a weight file, in bytes."""
         return parse_shard_size(self.max_shard_size)
 
 

@@ -1,4 +1,4 @@
-"""What a plan is: shards, files, sizes, identity; as JSON for a program and as text for a person."""
+"""What a plan is: shards, files, sizes and identity; as JSON for a program and as text for a person."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from model_ops.recovery.planning.identity import FileIdentity, digest_of
 from model_ops.recovery.planning.rules import TensorTask
 
 INDEX = "model.safetensors.index.json"
-_DISK_MARGIN = 16 * 1024 * 1024  # for the manifest, and what file systems take for themselves
-_MOST_LINES = 20  # of one kind in the text for a person
+_DISK_MARGIN = 16 * 1024 * 1024  # for the manifest, and for the file system's own data
+_MOST_LINES = 20  # of each kind in the text for a person
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A task and where its result begins in the shard's file."""
+    """A task, and where its result begins in the shard's file."""
 
     task: TensorTask
     offset: int
@@ -32,7 +32,10 @@ class Placed:
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """One output file: its header, then its tensors in name order. Can be made without the other shards."""
+    """One output file: its header, then its tensors in name order.
+
+    It can be made without the other shards.
+    """
 
     file: str
     header: bytes
@@ -41,29 +44,29 @@ class ShardPlan:
 
     @cached_property
     def tasks(self) -> list[TensorTask]:
-        """Its tensors' tasks in file order."""
+        """Return its tensors' tasks in file order."""
         return [placed.task for placed in self.tensors]
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A file beside the weights, as it was, and the bytes it will have in the result."""
+    """A file next to the weights, as it was, and its size in the result."""
 
     source: FileIdentity
     size: int
 
     @property
     def name(self) -> str:
-        """The same in both folders."""
+        """Return its name, which is the same in both folders."""
         return self.source.name
 
     @property
     def mtime_ns(self) -> int:
-        """When the source was changed."""
+        """Return when the source was last changed."""
         return self.source.mtime_ns
 
     def public(self) -> dict[str, Any]:
-        """As of any input, but for the size."""
+        """Return what a manifest says about it, with the size in the result."""
         return {**self.source.public(), "size": self.size}
 
 
@@ -90,22 +93,22 @@ class Plan:
 
     @property
     def compat(self) -> str:
-        """Whose arithmetic is followed."""
+        """Return the tool whose arithmetic is followed."""
         return str(self.options.get("compat", "none"))
 
     @property
     def dtype_name(self) -> str:
-        """The dtype written, as people write it; `bytes` where files are combined as they are."""
+        """Return the dtype written, as people write it; `bytes` if files are combined byte by byte."""
         return LONG_NAMES.get(self.dtype, "bytes")
 
     @property
     def sign(self) -> int:
-        """+1 to recover, -1 to make a diff."""
+        """Return +1 to recover, -1 to make a diff."""
         return -1 if self.action == "make_diff" else 1
 
     @cached_property
     def identity(self) -> str:
-        """Equal for equal inputs and options, wherever the folders lie and whenever they were copied."""
+        """Return an id that depends only on inputs and options, not on the folders' paths or times."""
         inputs = [[file.public() for file in files] for files in self._all_files]
         tasks = [task for shard in self.shards for task in shard.tasks]
         rules = [[task.name, task.rule, task.fill] for task in tasks]
@@ -113,7 +116,10 @@ class Plan:
 
     @cached_property
     def strict_identity(self) -> str:
-        """Like `identity`, but it also changes with the modification times of the inputs; a resumed run compares it."""
+        """Return an id like `identity` that also covers the inputs' modification times.
+
+        A resumed run compares it.
+        """
         times = [[file.mtime_ns for file in files] for files in self._all_files]
         return digest_of([self.identity, times])
 
@@ -123,35 +129,41 @@ class Plan:
 
     @property
     def files(self) -> tuple[tuple[str, int], ...]:
-        """(name, bytes) of every file that will be written, but for the manifest."""
+        """Return (name, bytes) of every file that will be written, except the manifest."""
         index = ((INDEX, len(self.index)),) if self.index else ()
         copies = tuple((file.name, file.size) for file in self.copies)
         return (*((shard.file, shard.size) for shard in self.shards), *index, *copies)
 
     @property
     def bytes_to_write(self) -> int:
-        """All files, but for the manifest."""
+        """Return the bytes of all files, except the manifest."""
         return sum(size for _, size in self.files)
 
     @property
     def disk_needed(self) -> int:
-        """Free bytes that the run asks for: everything it writes, and the manifest."""
+        """Return the free bytes that the run requires: everything it writes, and the manifest."""
         return self.bytes_to_write + _DISK_MARGIN
 
     @property
     def bytes_of_weights(self) -> int:
-        """The shards alone: what progress counts."""
+        """Return the bytes of the shards alone, which progress counts."""
         return sum(shard.size for shard in self.shards)
 
     @property
     def bytes_to_read(self) -> int:
-        """Every range that is read at least once; mean rows and the check of the base read some twice."""
+        """Return the bytes of all ranges that are read, each counted once.
+
+        Mean rows and the base check read some of them twice.
+        """
         tasks = [task for shard in self.shards for task in shard.tasks]
         ranges = sum(task.first.bytes_to_read + sum(term.nbytes for term in task.terms) for task in tasks)
         return ranges + sum(file.source.size for file in self.copies)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as one JSON object, without paths: stored with the job and shown to the owner."""
+        """Return the plan as one JSON object without paths.
+
+        It is stored with the job and shown to the owner.
+        """
         return {
             "action": self.action,
             "identity": self.identity,
@@ -188,7 +200,7 @@ class Plan:
         }
 
     def summary(self) -> str:
-        """The plan in a few lines for a person."""
+        """Return the plan in a few lines for a person."""
         how = f"{self.compat} arithmetic" if self.options["method"] == "add" else "exclusive or of files"
         weights, others = len(self.shards), len(self.files) - len(self.shards)
         lines = [
@@ -201,7 +213,7 @@ class Plan:
             *_first_lines("note", self.notes),
         ]
         if self.action == "recover":
-            checks = []  # how it is known that base and diff belong together
+            checks = []  # how it is known that base and diff match
             if self.base_tensors:
                 checks.append("checked against the diff's manifest before anything is written")
             if self.expected:
@@ -237,14 +249,14 @@ def _input_line(checkpoint: Checkpoint, files: tuple[FileIdentity, ...]) -> str:
 
 
 def _first_lines(word: str, entries: Sequence[str]) -> list[str]:
-    """A line for each entry; of many only the first, since the JSON has them all."""
+    """Return a line for each entry; if there are many, only the first, since the JSON has them all."""
     shown = entries if len(entries) <= _MOST_LINES else entries[: _MOST_LINES - 1]
     more = len(entries) - len(shown)
     return [*(f"{word}: {entry}" for entry in shown), *([f"{word}: and {more} more"] if more else [])]
 
 
 def human(size: float) -> str:
-    """Bytes for a person, in powers of ten."""
+    """Return a size for a person, in powers of ten."""
     for unit in ("B", "KB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

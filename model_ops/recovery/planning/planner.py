@@ -1,7 +1,7 @@
-"""The plan of a run, made from little more than headers: what is read, written, grown, dropped, and what it takes.
+"""Plan a run from little more than headers: what is read, written, grown and dropped, and how much it takes.
 
-Imports neither torch nor numpy, so that a web process may plan. A plan is deterministic: two workers that
-plan from the same folders get the same shards, and `identity` says whether they did.
+It imports neither torch nor numpy, so a web process can plan. A plan is deterministic: two workers that
+plan from the same folders get the same shards, and `identity` confirms it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make_plan(
 ) -> Plan:
     """Plan `recover`: base + diff. Raises Refusal with one sentence; writes nothing.
 
-    With `target`, its disk must have room.
+    With `target`, its disk must have enough space.
     """
     folder = _open_both(base, diff, "diff", options.method)
     facts = read_diff_facts(folder)
@@ -61,7 +61,7 @@ def make_plan(
 def make_diff_plan(
     base: Path | str, tuned: Path | str, options: Options = DEFAULTS, *, target: Path | str | None = None
 ) -> Plan:
-    """Plan `make_diff`: tuned - base, mirroring what recovering with the same `compat` will do."""
+    """Plan `make_diff`: tuned - base, as the inverse of recovering with the same `compat`."""
     if options.expected_sum is not None:
         raise Refusal("A diff has no expected sum; leave --expected-sum out.")
     _open_both(base, tuned, "tuned", options.method)
@@ -73,7 +73,7 @@ def make_diff_plan(
 
 
 def _open_both(base: Path | str, first: Path | str, role: str, method: str) -> Path:
-    """The folder of the diff or the tuned model; two folders that were looked at, neither of which is something else."""
+    """Inspect both folders, refuse unsuitable ones, and return that of the diff or tuned model."""
     folder, base_folder = open_folder(first, role), open_folder(base, "base")
     if base_folder == folder:
         name = "diff" if role == "diff" else "tuned model"
@@ -94,7 +94,7 @@ _Pair = tuple[Checkpoint, Checkpoint]
 
 
 def _read_pair(base: Path | str, first: Path | str, role: str, options: Options) -> _Pair:
-    """Return both sides under the same names, their ties found; Refusal where one cannot be used."""
+    """Return both sides under the same names, with their ties. Raises Refusal if one cannot be used."""
     theirs, mine = read_checkpoint(base, "base"), read_checkpoint(first, role)
     theirs = with_names_of(theirs, mine)
     return (
@@ -140,7 +140,7 @@ def _with_room(plan: Plan, target: Path | str | None) -> Plan:
 
 
 def _chosen_options(options: Options, policy: str | None) -> dict[str, Any]:
-    """The options as the plan and the manifest name them; `policy` None where no row is new."""
+    """Return the options as the plan and the manifest name them; `policy` is None if no row is new."""
     return {
         "method": options.method,
         "compat": options.compat,
@@ -226,7 +226,7 @@ def _build_index(shards: tuple[ShardPlan, ...], rules: Rules) -> bytes:
 
 
 def _plan_copies(first: Checkpoint, dtype: str) -> tuple[Copy, ...]:
-    """The files beside the weights; config.json with the size it will have."""
+    """Return the files next to the weights; config.json has the size it will have."""
     result = []
     for file in identify(first.folder, files_to_copy(first.folder)):
         size = file.size
@@ -241,7 +241,7 @@ def _plan_copies(first: Checkpoint, dtype: str) -> tuple[Copy, ...]:
 
 
 def check_disk(plan: Plan, target: Path, already: int = 0) -> None:
-    """Refuse if the file system of `target` has no room for what is still to be written."""
+    """Refuse if the file system of `target` does not have room for everything still to be written."""
     place = target.absolute()
     try:
         free = shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.exists())).free

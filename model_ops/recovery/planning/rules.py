@@ -1,7 +1,7 @@
-"""What happens to each tensor. The rules of `weight_diff.py` and its relatives, as a table of tasks.
+"""Decide what happens to each tensor: the rules of `weight_diff.py` and its relatives, as a table of tasks.
 
-Everything that those tools do silently wrong (a missing tensor, a broadcast, a foreign key) is refused here,
-while nothing has been written.
+Everything that those tools silently get wrong (a missing tensor, a broadcast, an unknown key) is refused
+here, before anything is written.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _TIMES = {2: "twice", 3: "three times", 4: "four times"}
 class TensorTask:
     """One tensor to write: `first` (the diff's, or the tuned model's) plus or minus each of `terms`.
 
-    `fill` says what the base's rows beyond its own hold when `first` has more: `mean` or `zero`, else None.
-    `whole` is the dtype of whole numbers, which are written as they are added; None of all other values.
+    `fill` says what the rows beyond the base's own hold if `first` has more: `mean` or `zero`, else None.
+    `whole` is the dtype of whole numbers, which are written as they are added; None for all other values.
     """
 
     name: str
@@ -38,12 +38,12 @@ class TensorTask:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape written."""
+        """Return the shape written."""
         return self.first.shape
 
 
 def times_of(rule: str) -> int | None:
-    """Return how often the base is added under a rule; None of a rule that does not add it, or is not known."""
+    """Return how often a rule adds the base; None for a rule that does not add it or is unknown."""
     match = re.fullmatch(r"add(?:_(twice|[0-9]{1,6})(?:_times)?)?(?:_grown)?", rule)
     if match is None:
         return None
@@ -54,7 +54,7 @@ def times_of(rule: str) -> int | None:
 class Rules:
     """The table, and what a person should know about it.
 
-    `dropped` names what is stored and not written: buffers, and the other names of a tied tensor.
+    `dropped` names what is stored but not written: buffers, and the other names of a tied tensor.
     """
 
     tasks: tuple[TensorTask, ...]
@@ -73,10 +73,13 @@ def match_tensors(
     diff_only: str | None,
     making: bool,
 ) -> Rules:
-    """Decide for every tensor of both sides; `making`: `first` is a tuned model to subtract from."""
+    """Return the rules for every tensor of both sides.
+
+    With `making`, `first` is a tuned model to subtract from.
+    """
     growing = Growing(base, first.role, compat, resize_policy, making=making)
     matcher = _Matcher(base, first, compat, growing, diff_only, making)
-    # All buffers on either side, but for those on both sides that the architecture saves.
+    # All buffers on either side, except those on both sides that the architecture saves.
     found = {ref.name for ref in (*base.tensors.values(), *first.tensors.values()) if is_buffer(ref)}
     config, both = first.config or base.config, base.tensors.keys() & first.tensors.keys()
     buffers = {name for name in found if name not in both or not keeps_buffer(config, name)}
@@ -110,7 +113,7 @@ class _Matcher:
         self.others: set[str] = set()
 
     def add(self, name: str, ref: TensorRef) -> None:
-        """Add the task of a tensor of the diff or the tuned model."""
+        """Add the task for a tensor of the diff or the tuned model."""
         tie = self.first.tie_of(name)
         if tie is None and self.diff_only == "copy" and self.base.find(name) is None:
             self.notes.append(f"{name} is only in the {self.first.role} and is taken as it is.")
@@ -145,7 +148,7 @@ class _Matcher:
         self._add_task(tie.written, rule, ref, terms)
 
     def keep(self, name: str) -> None:
-        """A rotary buffer: added where both have it, else carried."""
+        """Keep a rotary buffer: added if both sides have it, else copied."""
         mine, theirs = self.first.tensors.get(name), self.base.tensors.get(name)
         if mine and theirs:
             self._add_task(name, "add", mine, (theirs,))
@@ -184,7 +187,10 @@ class _Matcher:
         self.tasks.append(TensorTask(name, rule, ref, terms, fill=fill, whole=whole))
 
     def check_base_only(self, buffers: set[str]) -> None:
-        """Refuse what the base alone has. A tied base has all its names, so none of them may be missing either."""
+        """Refuse what only the base has.
+
+        A tied base has all its names, so none of them may be missing either.
+        """
         for name, ref in self.base.tensors.items():
             if name not in self.used and name not in buffers:
                 raise Refusal(f"The base has {ref.describe()}, which is missing in the {self.first.role}.")

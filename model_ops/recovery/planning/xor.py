@@ -1,9 +1,9 @@
-"""The byte-wise diff (`--method xor`): each file exclusive-or the base's file of the same name.
+"""Plan the byte-wise diff (`--method xor`): each file xor the base's file of the same name.
 
-As OpenAssistant's xor_codec: the base is cut or padded with zeros to the file's length, and others' payloads may be
-compressed with gzip. Always exact, whatever the
-numbers mean, but only the very same base files bring the weights back. Ours leaves all files but the weights as they
-are; in others' payloads every file that has a namesake in the base is taken as coded, unless it is plain JSON.
+As in OpenAssistant's xor_codec, the base is cut or padded with zeros to the file's length, and other
+publishers' payloads may be compressed with gzip. The result is always exact, whatever the numbers mean, but
+only from the same base files. Our own diffs leave all files but the weights as they are; in others' payloads,
+every file that the base has too is taken as coded, unless it is plain JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from model_ops.recovery.planning.rules import TensorTask
 
 
 def plan_xor(action: str, base: Path | str, first: Path | str, facts: DiffFacts | None) -> Plan:
-    """Plan both directions; `facts` are those of a diff made here, None for another's payload."""
+    """Plan both directions. `facts` are those of a diff made by make_diff, None for another payload."""
     role = "tuned" if action == "make_diff" else "diff"
     base_folder, first_folder = open_folder(base, "base"), open_folder(first, role)
     only_weights = action == "make_diff" or facts is not None
@@ -122,13 +122,13 @@ def _is_coded(folder: Path, base: Path, name: str, only_weights: bool) -> bool:
 
 
 def _whole_file(folder: Path, name: str) -> TensorRef:
-    """A file as one tensor of bytes."""
+    """Return a file as one tensor of bytes."""
     path = inner_file(folder, name)
     size = path.stat().st_size
     return TensorRef(name, str(path), 0, size, "U8", (size,))
 
 
 def _as_checkpoint(folder: Path, role: str, refs: list[TensorRef]) -> Checkpoint:
-    """Files as tensors of bytes; of the base's only the part that is combined."""
+    """Return files as tensors of bytes; of the base's, only the part that is combined."""
     names = tuple(ref.name for ref in refs)
     return Checkpoint(folder, role, "files", names, {ref.name: ref for ref in refs}, {})

@@ -1,6 +1,6 @@
-"""A test prompt: does a result answer at all? The one part that imports transformers.
+"""Run a test prompt: does a result answer at all? This is the only part that imports transformers.
 
-answer     `smoke_folder`: checks, loads, asks
-generate   loading with transformers, encoding the prompt, generating
-preflight  what must be there first: a whole model, a tokenizer, transformers, memory
+answer     `smoke_folder`: checks, loads, runs the prompt
+generate   loads with transformers, encodes the prompt, generates
+preflight  the requirements: a whole model, a tokenizer, transformers, memory
 """

@@ -1,7 +1,8 @@
-"""Load a result with transformers and let it answer one prompt: does it speak at all?
+"""Load a result with transformers and generate an answer to one test prompt.
 
-Everything comes from the folder: safetensors alone, no code of the checkpoint's, no network. This is the one step
-whose memory grows with the model, so it is compared with what is free before anything is loaded.
+Everything comes from the folder: only safetensors, none of the checkpoint's code, no network. This is the
+only step whose memory grows with the model, so the need is compared with the free memory before anything is
+loaded.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from model_ops.recovery.smoke.preflight import (
 
 PROMPT = "What is the capital of France?"
 MAX_NEW_TOKENS = 40
-BROKEN_FROM = 8  # tokens that are all the same; a short answer may well be
+BROKEN_FROM = 8  # identical tokens in a row; a short answer may well consist of them
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. `hints` are sentences about what looks wrong and need not be; not `finite` is broken."""
+    """The answer. `hints` are sentences about what looks wrong but may be fine.
+
+    If not `finite`, the model is broken.
+    """
 
     prompt: str
     answer: str
@@ -41,24 +45,24 @@ class Answer:
     hints: tuple[str, ...]
 
     def summary(self) -> str:
-        """For a person: what was asked, what was answered, how."""
+        """Return the prompt, the answer and how it was made, for a person."""
         prompt, answer = (printable(text, keep="\n") for text in (self.prompt, self.answer))
         lines = ["Prompt:", prompt, "", "Answer:", answer, ""]
         facts = f"{self.tokens} tokens in {self.seconds:.1f} s on {self.device} in {self.dtype}"
         return "\n".join([*lines, f"({facts}, asked in {self.template}.)", *self.hints])
 
     def to_json(self) -> dict[str, Any]:
-        """The last line of the command's standard output."""
+        """Return the last line of the command's standard output."""
         return {**vars(self), "hints": list(self.hints)}
 
 
 def smoke_folder(
     path: Path | str, *, prompt: str = PROMPT, max_new_tokens: int = MAX_NEW_TOKENS, device: str = "auto"
 ) -> Answer:
-    """Load the folder in the dtype that is stored and generate greedily.
+    """Load the folder in its stored dtype and generate greedily.
 
-    Sets environment variables that keep transformers quiet and off the network. Raises Refusal before anything is
-    loaded, Failure when loading or generating did not work; logits that are not finite are told in the answer.
+    Sets environment variables that keep transformers quiet and offline. Raises Refusal before anything is
+    loaded, and Failure if loading or generating fails; logits that are not finite are reported in the answer.
     """
     check_wishes(prompt, max_new_tokens, device)
     checkpoint = check_folder(path)

@@ -1,4 +1,7 @@
-"""A result in transformers: loaded from its folder alone, and asked one prompt. The one module that imports it."""
+"""Load a result in transformers from its folder alone, and run one prompt.
+
+Only this module imports transformers.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,13 @@ _QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for each other sleep: other work runs beside
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep, so that other work can run
 }
 
 
 @dataclass(frozen=True)
 class Generated:
-    """The new tokens; where the logits were not `finite`, those before it."""
+    """The new tokens; if the logits were not `finite`, those before that."""
 
     ids: tuple[int, ...]
     finite: bool
@@ -40,7 +43,7 @@ class Generated:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Offline and silent; what transformers, tokenizers or torch raise becomes a Failure of one sentence."""
+    """Run offline and silently; turn errors of transformers, tokenizers or torch into a Failure."""
     before = {name: os.environ.get(name) for name in _QUIET}
     os.environ.update(_QUIET)
     try:
@@ -49,7 +52,7 @@ def quietly() -> Iterator[None]:
             yield
     except (RecoveryError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic in Rust is no Exception
+    except BaseException as error:  # a panic in Rust is not an Exception
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0][:400].rstrip(".") if lines else type(error).__name__
         raise Failure(f"transformers could not load the result, or make it answer: {reason}.") from error
@@ -59,7 +62,7 @@ def quietly() -> Iterator[None]:
 
 
 def import_all() -> None:
-    """Import everything up front, so that this time does not count as time for the answer."""
+    """Import everything in advance, so that this time does not count as time for the answer."""
     import torch
     import transformers
 
@@ -69,7 +72,7 @@ def import_all() -> None:
 
 
 def choose_place(device: str) -> str:
-    """The first of the devices that the engine would use; it does its own work in one thread, a model needs all."""
+    """Return the first device that the engine would use, but keep torch's threads: the engine sets one."""
     import torch
 
     threads = torch.get_num_threads()
@@ -79,7 +82,10 @@ def choose_place(device: str) -> str:
 
 
 def load(checkpoint: Checkpoint) -> tuple[Any, Any, list[str]]:
-    """Tokenizer, model and hints; a tensor that the files lack would be made up, and is a failure."""
+    """Return tokenizer, model and hints.
+
+    Fail if the files lack a tensor, since it would be filled with random values.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -107,7 +113,7 @@ def load(checkpoint: Checkpoint) -> tuple[Any, Any, list[str]]:
 
 
 def in_chat_format(tokenizer: Any, prompt: str) -> tuple[str, str]:
-    """The text as the model was trained to read it, and by whose rule."""
+    """Return the text in the format that the model was trained on, and where that format comes from."""
     if not tokenizer.chat_template:
         return TULU.format(prompt=prompt), "Tulu's format"
     chat = [{"role": "user", "content": prompt}]
@@ -116,7 +122,7 @@ def in_chat_format(tokenizer: Any, prompt: str) -> tuple[str, str]:
 
 
 def encode(tokenizer: Any, model: Any, text: str, *, special: bool) -> list[int]:
-    """Token ids; a template writes the special tokens itself."""
+    """Return the token ids; a chat template already contains the special tokens."""
     ids = [int(number) for number in tokenizer(text, add_special_tokens=special)["input_ids"]]
     rows = int(model.get_input_embeddings().weight.shape[0])
     if not ids:
@@ -127,7 +133,7 @@ def encode(tokenizer: Any, model: Any, text: str, *, special: bool) -> list[int]
 
 
 def generate(model: Any, tokenizer: Any, ids: list[int], most: int, place: str) -> tuple[Generated, str]:
-    """The new tokens and where they were made: a GPU without enough memory hands over to the CPU."""
+    """Return the new tokens and where they were made. A GPU without enough memory hands over to the CPU."""
     import torch
 
     if place != "cpu":
@@ -141,7 +147,10 @@ def generate(model: Any, tokenizer: Any, ids: list[int], most: int, place: str) 
 
 
 def _generate_on(model: Any, tokenizer: Any, ids: list[int], most: int) -> Generated:
-    """Greedy, whatever generation_config.json says; of that only the tokens that end an answer are taken."""
+    """Generate greedily, whatever generation_config.json says.
+
+    Of that file, only the tokens that end an answer are used.
+    """
     import torch
     from transformers import GenerationConfig
 
@@ -166,11 +175,11 @@ def _generate_on(model: Any, tokenizer: Any, ids: list[int], most: int) -> Gener
 
 
 class _NotFiniteError(Exception):
-    """Ends a generation."""
+    """Raised to stop the generation when logits are not finite."""
 
 
 class _Watch:
-    """Looks at the logits of each new token, and notes the tokens so far when they are not finite."""
+    """A callback that checks each new token's logits, and keeps the tokens so far if they are not finite."""
 
     def __init__(self, given: int) -> None:
         self._given, self.made = given, ()
@@ -183,5 +192,5 @@ class _Watch:
 
 
 def decode(tokenizer: Any, ids: tuple[int, ...]) -> str:
-    """The answer as text."""
+    """Return the answer as text."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True)).strip()

@@ -1,4 +1,4 @@
-"""What must be so before a result is loaded: a whole model, a tokenizer, transformers, memory."""
+"""Check the requirements before loading a result: a whole model, a tokenizer, transformers, memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_TOKENS = 4096
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 RESERVE = (
     800 * 10**6
-)  # bytes; Python with torch and transformers, and what one prompt takes beside the weights
+)  # bytes; Python with torch and transformers, and what one prompt needs besides the weights
 
 
 def check_wishes(prompt: str, max_new_tokens: int, device: str) -> None:
@@ -34,7 +34,7 @@ def check_wishes(prompt: str, max_new_tokens: int, device: str) -> None:
 
 
 def check_folder(path: Path | str) -> Checkpoint:
-    """The headers, once the folder was found to hold a whole model and nothing that leads elsewhere."""
+    """Return the headers, after checking that the folder holds a whole model and no links out of it."""
     checkpoint = read_checkpoint(path, "result")
     beside = files_to_copy(checkpoint.folder)
     if checkpoint.format != "safetensors":
@@ -51,7 +51,7 @@ def check_folder(path: Path | str) -> Checkpoint:
 
 
 def check_installed(checkpoint: Checkpoint) -> None:
-    """Refuse where a package is missing or too old."""
+    """Refuse if a package is missing or too old."""
     if importlib.util.find_spec("torch") is None:
         raise Refusal(NO_TORCH)
     if importlib.util.find_spec("transformers") is None:
@@ -68,14 +68,14 @@ def check_installed(checkpoint: Checkpoint) -> None:
     needed = ("sentencepiece", "google.protobuf") if alone else ()
     try:
         found_all = all(map(importlib.util.find_spec, needed))
-    except ModuleNotFoundError:  # not even `google` is there
+    except ModuleNotFoundError:  # not even `google` is installed
         found_all = False
     if not found_all:
         raise Refusal("tokenizer.model is read with two more packages: pip install sentencepiece protobuf.")
 
 
 def check_memory(checkpoint: Checkpoint) -> None:
-    """Refuse weights that are larger than what is free."""
+    """Refuse weights that are larger than the free memory."""
     size = sum(ref.nbytes for ref in checkpoint.tensors.values())
     free = available_memory()
     if free is not None and size + RESERVE > free:
@@ -86,7 +86,7 @@ def check_memory(checkpoint: Checkpoint) -> None:
 
 
 def stored_dtype(checkpoint: Checkpoint) -> str:
-    """The dtype that most bytes have, of those that a model can be loaded in."""
+    """Return the dtype of most bytes, among those that a model can be loaded in."""
     sizes = Counter[str]()
     for ref in checkpoint.tensors.values():
         sizes[ref.dtype] += ref.nbytes if ref.dtype in LONG_NAMES else 0

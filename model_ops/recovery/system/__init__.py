@@ -1,8 +1,8 @@
-"""What the engine asks of the operating system.
+"""What the engine needs from the operating system.
 
-available_memory  how much memory this process may still take
-control           bytes done and the wish to stop, shared by a job and the process that watches it
+available_memory  how much memory this process may still use
+control           bytes done and the request to stop, shared by a job and the process that watches it
 locks             advisory locks on files
-page_cache        giving cached pages back
-signals           SIGINT and SIGTERM as an orderly end
+page_cache        releasing cached pages
+signals           SIGINT and SIGTERM as a request to stop cleanly
 """

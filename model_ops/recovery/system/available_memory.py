@@ -1,11 +1,12 @@
-"""How much memory this process may still take: what the machine has left, and what its control group does."""
+"""Find out how much memory this process may still use: what the machine and its control group have left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-# (controller in /proc/self/cgroup, its folder, limit, in use, the line of memory.stat that counts what can be given back)
+# (controller in /proc/self/cgroup, its folder, limit, usage, the line of memory.stat that counts reclaimable
+# memory)
 _VERSIONS = (
     ("", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     (
@@ -19,7 +20,7 @@ _VERSIONS = (
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes; None where the system does not say. `root` is where `proc` and `sys` lie."""
+    """Return the available bytes; None if the system does not say. `root` is where `proc` and `sys` are."""
     known = [
         int(line.split()[1]) * 1024
         for line in _read_lines(root / "proc/meminfo")
@@ -35,7 +36,7 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
 
 def _control_groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
-    """Yield the groups of this process and those around them, each with the last three columns of `_VERSIONS`."""
+    """Yield this process's groups and their parents, each with the last three columns of `_VERSIONS`."""
     for line in _read_lines(root / "proc/self/cgroup"):
         _, controllers, place = line.split(":", 2)
         for controller, folder, limit_file, used_file, freed_line in _VERSIONS:
@@ -48,7 +49,7 @@ def _control_groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
 
 
 def _read_number(path: Path) -> int | None:
-    """Return the number in a file; None where the file is missing, or says `max`."""
+    """Return the number in a file; None if the file is missing or says `max`."""
     text = "".join(_read_lines(path)).strip()
     return int(text) if text.isdigit() else None
 

@@ -1,4 +1,4 @@
-"""What a running job and the one who watches it share: bytes done, and the wish to stop."""
+"""The state shared by a running job and its watcher: bytes done, and the request to stop."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import Any
 from model_ops.recovery.errors import Cancelled
 
 Report = Callable[[int, int, str], None]
-_TICK = 0.1  # seconds between looks at the clock and at cancellation
+_TICK = 0.1  # seconds between checks of the clock and of cancellation
 
 
 class Control:
-    """Thread-safe. `report(bytes_done, bytes_total, shard)` is called from the waiting thread only."""
+    """The progress and cancellation of a job.
+
+    Thread-safe; only the waiting thread calls `report(done, total, shard)`.
+    """
 
     def __init__(self, report: Report | None = None, interval: float = 1.0) -> None:
         self._report, self._interval, self._last = report, interval, 0.0
@@ -28,19 +31,19 @@ class Control:
         self._ending, self._at_once = threading.Lock(), True
 
     def set_report(self, report: Report) -> None:
-        """Whom to tell from now on."""
+        """Set the function that gets reports from now on."""
         self._report = report
 
     def follow(self, parent: int) -> None:
-        """Cancel as soon as process `parent` is no longer this one's parent."""
+        """Cancel as soon as process `parent` is no longer this process's parent."""
         self._parent = parent
 
     def cancel(self) -> None:
-        """Ask for an end at the next block; safe in a signal handler."""
+        """Request a stop at the next block; safe in a signal handler."""
         self._cancelled.set()
 
     def interrupt(self, leave: Callable[[], None]) -> None:
-        """As `cancel`; until `end_in_order` was called, `leave` ends the process where it stands."""
+        """Cancel; until `end_in_order` is called, also call `leave`, which ends the process at once."""
         self.cancel()
         with self._ending:
             if self._at_once:
@@ -52,28 +55,28 @@ class Control:
             self._at_once = False
 
     def stop(self) -> None:
-        """Another part failed; end quietly."""
+        """Stop quietly, because another part failed."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Raise Cancelled when an end was asked for."""
+        """Raise Cancelled if a stop was requested."""
         if self._cancelled.is_set() or self._stopped.is_set():
             raise Cancelled
 
     def advance(self, done: int, shard: str) -> None:
-        """`done` more bytes of output exist."""
+        """Count `done` more bytes of output."""
         with self._lock:
             self.bytes_done += done
             self.shard = shard
 
     def count(self, *, read: int = 0, written: int = 0) -> None:
-        """Bytes that went through the disk in this run."""
+        """Count bytes read from or written to the disk in this run."""
         with self._lock:
             self.bytes_read += read
             self.bytes_written += written
 
     def tick(self, *, final: bool = False) -> None:
-        """Report progress, at most once per interval; the last time always."""
+        """Report progress, at most once per interval; with `final`, always."""
         now = time.monotonic()
         if self._parent is not None and os.getppid() != self._parent:
             self.cancel()
@@ -81,17 +84,17 @@ class Control:
             self._last = now
             try:
                 self._report(min(self.bytes_done, self.bytes_total), self.bytes_total, self.shard)
-            except OSError:  # nobody reads it any more
+            except OSError:  # no one reads it any more
                 self._report = None
 
     def pause(self) -> None:
-        """Wait a moment for another process; raises Cancelled like `check`."""
+        """Wait a moment for another process. Raises Cancelled like `check`."""
         self.check()
         self._cancelled.wait(_TICK)
         self.check()
 
     def gather(self, futures: list[Future[Any]]) -> list[Any]:
-        """Results in order; on the first failure the others are stopped and it is raised."""
+        """Return the results in order. On the first failure, stop the others and raise it."""
         try:
             self._watch_futures(set(futures))
         except BaseException:

@@ -1,4 +1,4 @@
-"""Advisory locks on files, among processes and, where the file system carries flock across, among machines."""
+"""Advisory locks on files, between processes and, if the file system carries flock, between machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from model_ops.recovery.system.control import Control
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A descriptor to lock; closing it lets go. A link that someone left there is not followed."""
+    """Yield a descriptor to lock.
+
+    Closing it releases the lock. A link in the file's place is not followed.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         yield descriptor
@@ -23,7 +26,7 @@ def opened(path: Path) -> Iterator[int]:
 
 
 def try_lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Whether it was free. A lock that was held in the other mode is lost when it was not."""
+    """Return whether the lock was free. On failure, a lock already held in the other mode is lost."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,7 +35,7 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def is_current(descriptor: int, path: Path) -> bool:
-    """Return whether the path still names the locked file: a process that finished before us may have deleted it."""
+    """Return whether the path still names the locked file: its previous holder may have deleted it."""
     try:
         return path.stat().st_ino == os.fstat(descriptor).st_ino
     except FileNotFoundError:
@@ -41,7 +44,7 @@ def is_current(descriptor: int, path: Path) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, control: Control) -> Iterator[None]:
-    """Wait until nobody else holds the file's lock, and hold it."""
+    """Wait until no one else holds the file's lock, and hold it."""
     with contextlib.ExitStack() as stack:
         try:
             descriptor = stack.enter_context(opened(path))

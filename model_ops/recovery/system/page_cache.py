@@ -1,4 +1,4 @@
-"""Giving cached pages back, so that one large job does not push everything else out of memory."""
+"""Release cached pages, so that one large job does not push everything else out of memory."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import contextlib
 import os
 from pathlib import Path
 
-# File systems cache in folios of up to this size; one that reaches out of the range given back is kept whole.
+# File systems cache in folios of up to this size. A folio that is only partly in the released range is kept.
 FOLIO = 2 * 1024 * 1024
-KEPT_IN_CACHE = 4 * 1024**3  # what will be read again soon stays in the page cache, up to this size
+KEPT_IN_CACHE = 4 * 1024**3  # data that will be read again soon stays in the page cache, up to this size
 
 
 def drop_pages(descriptor: int, offset: int = 0, size: int = 0) -> None:
-    """Give back the clean pages of a range; `size` 0 means to the end of the file.
+    """Release the clean pages of a range; `size` 0 means to the end of the file.
 
-    Only a hint: where the system does not take it, nothing happens.
+    This is only a hint: if the system ignores it, nothing happens.
     """
     if hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):
@@ -22,7 +22,7 @@ def drop_pages(descriptor: int, offset: int = 0, size: int = 0) -> None:
 
 
 def drop_file(path: Path) -> None:
-    """Give back all of a file that nobody here reads any more, with what the system read ahead by itself."""
+    """Release all pages of a file that this process no longer reads, including the system's read-ahead."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -32,14 +32,14 @@ def drop_file(path: Path) -> None:
 
 
 class ReadBehind:
-    """Gives back the ranges of one file after they were read, and at the end what lay across their edges."""
+    """Page-cache cleanup for one file: each range after it is read, and finally the folios at the edges."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._ranges: list[tuple[int, int]] = []
 
     def drop(self, offset: int, size: int) -> None:
-        """This range was read; the folio that it shares with the one before it can go now."""
+        """Release a range that was read, with the folio that it shares with the range before it."""
         _drop_with_edges(self.descriptor, offset, offset + size, after=0)
         begin = offset
         if self._ranges and self._ranges[-1][1] == offset:
@@ -47,7 +47,7 @@ class ReadBehind:
         self._ranges.append((begin, offset + size))
 
     def finish(self) -> None:
-        """Nothing more will be read here."""
+        """Release the rest; nothing more will be read here."""
         for begin, end in self._ranges:
             _drop_with_edges(self.descriptor, begin, end, after=FOLIO)
         self._ranges.clear()

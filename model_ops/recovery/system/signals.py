@@ -1,7 +1,7 @@
-"""What signals mean to the command line: an end, in order once bytes are written, where it stands before.
+"""Handle signals for the command line: stop cleanly once bytes are written, at once before that.
 
-One thread waits for them, and everywhere else they are blocked. So nothing is interrupted in the middle of an import
-or of a rename, an import that hangs does not keep the process alive, and a signal after the end changes nothing.
+One thread waits for signals, and all others block them. So nothing is interrupted in the middle of an import
+or a rename, an import that hangs does not keep the process alive, and a signal after the end has no effect.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import signal
 import threading
 from collections.abc import Callable
 
-# Those that would end the process where it stands; who started it may have had some of them ignored (nohup).
+# Signals that would end the process at once; its parent may have had some of them ignored (nohup).
 ENDS = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
 )  # fmt: skip
 
 
 def obey(end: Callable[[], None]) -> None:
-    """Call `end` on its own thread at each signal. To be called before there are other threads, which take over the mask."""
+    """Call `end` on its own thread at each signal.
+
+    Call this before starting threads, which inherit the signal mask.
+    """
     numbers = {number for number in ENDS if signal.getsignal(number) is not signal.SIG_IGN}
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
@@ -31,6 +34,6 @@ def obey(end: Callable[[], None]) -> None:
 
 
 def leave(sentence: str) -> None:
-    """End the process where it stands: nothing was written that the next run cannot take up."""
+    """End the process at once: nothing was written that the next run cannot continue from."""
     os.write(2, f"{sentence}\n".encode())
     os._exit(1)

@@ -1,7 +1,7 @@
 """Unfinished and finished work on disk.
 
-existing_target  a target that exists: the result of the same plan, or something in the way
-output           writes one file in order and hashes it in the same pass
+existing_target  a target that already exists: the result of the same plan, or something in the way
+output           writes one file in order and hashes it as it goes
 partial_folder   `TARGET.partial/`: unfinished work of one plan, shared and resumed
-records          the record of a finished shard, read back with care
+records          the record of a finished shard, validated when read back
 """

@@ -1,4 +1,4 @@
-"""A target that is there already: the complete result of the same plan, or something that is in the way."""
+"""Check a target that already exists: the complete result of the same plan, or something in the way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_ops.recovery.planning.plan import Plan
 
 
 def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any] | None:
-    """The manifest of a target that needs no work; a target that is in the way is refused."""
+    """Return the manifest of a target that needs no work; refuse a target that is in the way."""
     try:
         if not target.exists() and not target.is_symlink():
             return None
@@ -44,7 +44,10 @@ def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any]
 
 
 def _is_complete(manifest: dict[str, Any], target: Path, non_finite: str) -> bool:
-    """Check that the target is complete; a stranger who knew the plan may have written its manifest."""
+    """Return whether the target is complete.
+
+    Its manifest may have been written by someone who knew the plan.
+    """
     count, trip = manifest.get("non_finite"), manifest.get("round_trip")
     if type(count) is not int or not isinstance(trip, dict | None):
         return False

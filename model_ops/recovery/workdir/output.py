@@ -1,7 +1,7 @@
 """Write one file in order and hash it in the same pass.
 
-O_DIRECT where the file system has it, so that a large output does not push everything else out of the page
-cache; else plain writes that are synced and dropped as they go.
+O_DIRECT is used if the file system supports it, so that a large output does not push everything else out of
+the page cache; otherwise plain writes are synced and dropped as they go.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FILE_MODE, FOLDER_MODE = (0o600, 0o700) if os.environ.get(PRIVATE) == "1" else (
 _SECTOR = 4096
 _DROP_EVERY = 32 * 1024 * 1024
 _DIRECT = getattr(os, "O_DIRECT", 0)
-_NOT_DIRECT = {errno.EINVAL, errno.EOPNOTSUPP}  # what some file systems say only at the first write
+_NOT_DIRECT = {errno.EINVAL, errno.EOPNOTSUPP}  # some file systems report this only at the first write
 
 
 def write_failure(name: str, error: OSError) -> Failure:
-    """The sentence for a write that did not work."""
+    """Return the failure for a write that did not work."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return Failure(
             f"The disk is full; {name} could not be written. Make room and run the same command again.",
@@ -38,13 +38,13 @@ def write_failure(name: str, error: OSError) -> Failure:
 
 
 def create(path: Path) -> int:
-    """A descriptor of a new file, in place of what was there: a link left there is removed, never written through."""
+    """Return the descriptor of a new file. An old file or link is removed first, never written through."""
     path.unlink(missing_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
 
 
 class Hashes:
-    """Of a file named `name` of `size` bytes: SHA-256, and the SHA-1 by which git knows it."""
+    """The hashes of a file called `name` with `size` bytes: SHA-256, and the SHA-1 by which git knows it."""
 
     def __init__(self, name: str, size: int) -> None:
         self.name, self.size = name, size
@@ -52,13 +52,13 @@ class Hashes:
         self._contents = None if in_lfs(name, size) else blob_hash(size)
 
     def update(self, data: bytes | memoryview) -> None:
-        """Bytes in file order."""
+        """Add bytes, in file order."""
         self.sha256.update(data)
         if self._contents is not None:
             self._contents.update(data)
 
     def line(self) -> dict[str, Any]:
-        """The entry of the manifest's `files`."""
+        """Return the entry for `files` in the manifest."""
         sha256 = self.sha256.hexdigest()
         git_sha1 = self._contents.hexdigest() if self._contents else pointer_id(sha256, self.size)
         return {"path": self.name, "size": self.size, "sha256": sha256, "git_sha1": git_sha1}
@@ -82,7 +82,7 @@ class OutputFile:
                 self._direct = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | _DIRECT)
 
     def write(self, view: memoryview, offset: int) -> None:
-        """Write a block; what does not fill whole sectors goes through the page cache."""
+        """Write a block; a rest that does not fill whole sectors goes through the page cache."""
         aligned = len(view) // _SECTOR * _SECTOR if offset % _SECTOR == 0 else 0
         try:
             done = self._write_direct(view[:aligned], offset)
@@ -97,7 +97,7 @@ class OutputFile:
             raise write_failure(self.path.name, error) from error
 
     def _write_direct(self, view: memoryview, offset: int) -> int:
-        """How many bytes, in whole sectors, could be written past the page cache."""
+        """Return how many bytes, in whole sectors, were written without the page cache."""
         done = 0
         while self._direct is not None and done < len(view):
             try:
@@ -113,7 +113,7 @@ class OutputFile:
         return done
 
     def finish(self) -> None:
-        """On the disk, with everything written, and out of the page cache."""
+        """Write everything to the disk, and drop it from the page cache."""
         try:
             os.fsync(self._plain)
         except OSError as error:
@@ -126,14 +126,14 @@ class OutputFile:
             self._direct = None
 
     def close(self) -> None:
-        """Let go of the file, whatever happened."""
+        """Close the file, whatever happened."""
         self._close_direct()
         with contextlib.suppress(OSError):
             os.close(self._plain)
 
 
 def _write_some(descriptor: int, view: memoryview, offset: int) -> int:
-    """At least one byte, else an error: a disk that takes nothing is not asked for ever."""
+    """Write at least one byte or raise an error: a disk that takes nothing is not retried for ever."""
     written = os.pwrite(descriptor, view, offset)
     if written == 0:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -141,12 +141,12 @@ def _write_some(descriptor: int, view: memoryview, offset: int) -> int:
 
 
 def write_small(path: Path, data: bytes) -> dict[str, Any]:
-    """Write a small file durably; returns its line of the manifest."""
+    """Write a small file durably and return its line of the manifest."""
     return write_parts(path, len(data), [data])
 
 
 def write_parts(path: Path, size: int, parts: Iterable[bytes | memoryview]) -> dict[str, Any]:
-    """As `write_small`, of a file of any `size` that comes in parts."""
+    """Write a file of any `size` from its parts, like `write_small`."""
     hashes = Hashes(path.name, size)
     try:
         with os.fdopen(create(path), "wb") as file:
@@ -170,7 +170,7 @@ def write_parts(path: Path, size: int, parts: Iterable[bytes | memoryview]) -> d
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names and renames in `folder` durable, where the file system can do that and we may open the folder."""
+    """Make names and renames in `folder` durable, if the file system can and this user may open it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:

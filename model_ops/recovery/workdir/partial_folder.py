@@ -1,11 +1,11 @@
-"""`TARGET.partial/`: unfinished work of one plan, shared by the processes that make it, resumed by the same command.
+"""`TARGET.partial/`: unfinished work of one plan, shared by its processes and resumed by the same command.
 
-recovery.json          whose work this is: the strict identity of the plan
-checked.json           there was room, and the base is the right one
-lock                   held shared by processes that make shards, alone by one that adopts, checks or publishes
-whole.lock             held by the one process that makes the whole
-FILE.lock              held by the one that makes this shard
-result/                what will be renamed to the target
+recovery.json          the owner of this work: the strict identity of the plan
+checked.json           exists once disk space and base were checked
+lock                   shared by processes that make shards, exclusive while one adopts, checks or publishes
+whole.lock             held by the one process that makes the whole target
+FILE.lock              held by the process that makes this shard
+result/                the folder that will be renamed to the target
 FILE.done.json         the record of a finished shard, written after the shard is on the disk
 """
 
@@ -40,7 +40,7 @@ _CHUNK = 4 * 1024 * 1024
 
 
 class Partial:
-    """The folder, while this process is in it: `alone`, or beside siblings that work by the same plan."""
+    """The folder while this process is in it: `alone`, or with siblings that work on the same plan."""
 
     def __init__(self, folder: Path, identity: str, lock: int) -> None:
         self.folder, self.result = folder, folder / "result"
@@ -48,7 +48,7 @@ class Partial:
         self._identity, self._lock = identity, lock
 
     def share(self, control: Control) -> None:
-        """Let siblings in."""
+        """Let sibling processes in."""
         self._change_lock(control, shared=True)
 
     def close_off(self, control: Control) -> None:
@@ -67,10 +67,12 @@ class Partial:
         self.alone = not shared
 
     def join(self, control: Control) -> bool:
-        """Wait for siblings and get in, alone if nobody is there; False if the folder was taken away meanwhile.
+        """Wait for siblings and enter, alone if no one else is there.
 
-        Refuses where another plan is at work. While someone adopts, checks or publishes, the lock is held alone and
-        the folder may not say yet whose it is.
+        Return False if the folder was removed in the meantime.
+
+        Refuses if another plan is being worked on. While a process adopts, checks or publishes, the lock is
+        exclusive and the folder may not name its owner yet.
         """
         while self._is_current():
             self.alone = try_lock(self._lock)
@@ -80,9 +82,9 @@ class Partial:
                 owner = _identity_of(self.folder)
                 if owner not in {self._identity, None}:
                     raise _busy_refusal(self.folder)
-                if owner is not None and self.is_checked():  # those who hold the lock work by our plan
+                if owner is not None and self.is_checked():  # the lock's holders work on our plan
                     return self._is_current()
-                fcntl.flock(self._lock, fcntl.LOCK_UN)  # who was adopting or checking it died over it
+                fcntl.flock(self._lock, fcntl.LOCK_UN)  # the process that was adopting or checking it died
             control.tick()
             control.pause()
         return False
@@ -91,22 +93,22 @@ class Partial:
         return is_current(self._lock, self.folder / _LOCK)
 
     def shard_lock(self, shard: ShardPlan, control: Control) -> AbstractContextManager[None]:
-        """Held by the one process that makes this shard; siblings wait for it."""
+        """Return the lock for making this shard; only one process holds it, and siblings wait for it."""
         return locked(self.folder / f"{shard.file}.lock", control)
 
     def record(self, shard: ShardPlan, record: dict[str, Any], run_id: str) -> None:
-        """The shard is finished, in the run of that name."""
+        """Record that the shard is finished, in the run with this id."""
         changed = (self.result / shard.file).stat().st_mtime_ns
         self._write_json(_record_name(shard), {**record, "run_id": run_id, "mtime_ns": changed})
 
     def recorded(self, shard: ShardPlan) -> dict[str, Any] | None:
-        """What was recorded of a shard whose file has its size still."""
+        """Return the record of a shard whose file still has its size."""
         return _read_record(self.folder, shard)
 
     def finished(self, shard: ShardPlan, control: Control, run_id: str) -> dict[str, Any] | None:
-        """The record of a shard whose file still has the hash it was finished with.
+        """Return the record of a shard whose file still has the hash it was finished with.
 
-        A file that the very same run finished or read, and that was not touched since, is not read again.
+        A file that the same run has finished or read, and that was not modified since, is not read again.
         """
         record, path = self.recorded(shard), self.result / shard.file
         if record is None:
@@ -131,7 +133,7 @@ class Partial:
         return record
 
     def kept_bytes(self, shards: tuple[ShardPlan, ...]) -> int:
-        """Return the bytes that shard files already take on the disk, no matter who wrote them."""
+        """Return the bytes that shard files already take up on the disk, no matter who wrote them."""
         total = 0
         for shard in shards:
             with contextlib.suppress(OSError):
@@ -147,15 +149,15 @@ class Partial:
         return (self.folder / _CHECKED).exists()
 
     def adopt(self, files: Collection[str]) -> int:
-        """Keep these files of the result if they are this plan's, else begin again; how many finished ones of another
-        plan were let go.
+        """Keep these files of the result if they belong to this plan, else start again.
 
-        Nothing else stays in the result, no matter who put it there: it would be published with the rest.
+        Returns how many finished files of another plan were deleted. Nothing else stays in the result, no
+        matter who put it there, since it would be published with the rest.
         """
         let_go = 0
         try:
             if _identity_of(self.folder) != self._identity:
-                self._write_json(_STATE, {})  # nobody's, and still known as ours
+                self._write_json(_STATE, {})  # no owner, but still recognisable as ours
                 let_go = len(list(self.folder.glob(f"*{_DONE}")))
                 self._clear_folder()
                 self._write_json(_STATE, {"identity": self._identity})
@@ -165,7 +167,7 @@ class Partial:
             self.result.chmod(FOLDER_MODE)
             for path in self.result.iterdir():
                 status = path.lstat()
-                # No link, neither a symbolic one nor another name of a file elsewhere.
+                # Allow neither a symbolic link nor another name of a file elsewhere.
                 plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
                 if path.name not in files or not plain:
                     _remove_path(path)
@@ -174,7 +176,7 @@ class Partial:
         return let_go
 
     def publish(self, target: Path) -> None:
-        """The one moment at which the result becomes visible; taken back if it cannot be made durable."""
+        """Rename the result to the target, which makes it visible; undo this if it cannot be made durable."""
         try:
             sync_folder(self.result)
             self.result.rename(target)
@@ -187,7 +189,7 @@ class Partial:
             raise write_failure(target.name, error) from error
 
     def discard(self) -> None:
-        """Take the folder away; killed halfway, what is left is still known as ours."""
+        """Remove the folder; if interrupted, the rest can still be recognised as ours."""
         with contextlib.suppress(OSError):
             self._clear_folder()
             for name in (_STATE, _LOCK, _WHOLE):
@@ -195,12 +197,12 @@ class Partial:
             self.folder.rmdir()
 
     def discard_if_alone(self) -> None:
-        """Leave it to the process that is still here."""
+        """Remove the folder unless another process is still in it."""
         if self.alone:
             self.discard()
 
     def discard_if_empty(self) -> None:
-        """Nothing came of it: take the folder away, unless someone else is in it or finished shards are."""
+        """Remove the folder unless another process is in it or it holds finished shards."""
         with contextlib.suppress(OSError):
             self.alone = self.alone or try_lock(self._lock)
             ours = _identity_of(self.folder) in {self._identity, None}
@@ -224,19 +226,22 @@ class Partial:
 
 
 def partial_folder(target: Path) -> Path:
-    """Beside the target, so that the rename stays on one file system."""
+    """Return the partial folder next to the target, so that the rename stays on one file system."""
     return target.with_name(target.name + ".partial")
 
 
 def has_finished(target: Path, identity: str, shards: Iterable[ShardPlan]) -> bool:
-    """Whether these shards are recorded as finished, by this plan."""
+    """Return whether these shards are recorded as finished by this plan."""
     folder = partial_folder(target)
     return _identity_of(folder) == identity and all(_read_record(folder, shard) for shard in shards)
 
 
 @contextlib.contextmanager
 def open_partial(target: Path, identity: str, control: Control, *, whole: bool) -> Iterator[Partial]:
-    """Make or find the folder and get in; refuses a folder of someone else's, and a second process that makes the `whole`."""
+    """Create or find the folder and enter it.
+
+    Refuses a folder that belongs to something else, and a second process that makes the `whole` target.
+    """
     folder = partial_folder(target)
     with ExitStack() as stack:
         try:
@@ -254,7 +259,7 @@ def open_partial(target: Path, identity: str, control: Control, *, whole: bool) 
 def _enter_folder(
     stack: ExitStack, folder: Path, identity: str, control: Control, *, whole: bool
 ) -> Partial | None:
-    """The folder, locked; None if it was taken away in the meantime, by someone who finished."""
+    """Return the locked folder; None if a process that finished removed it in the meantime."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.is_symlink():
         raise Refusal(

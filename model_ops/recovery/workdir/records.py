@@ -1,4 +1,4 @@
-"""The record of a finished shard, read back from a folder that others may have written to."""
+"""Validate the record of a finished shard, read back from a folder that others may have written to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VALUES = ("total", "min", "max")
 
 
 def is_record(record: dict[str, Any], shard: ShardPlan) -> bool:
-    """Whether it has the form of what making this shard returns."""
+    """Return whether a record has the form that making this shard returns."""
     tensors, base_tensors = record.get("tensors"), record.get("base_tensors")
     open_entries = record.get("open_entries")
     return (
@@ -28,7 +28,7 @@ def is_record(record: dict[str, Any], shard: ShardPlan) -> bool:
 
 
 def _is_range(value: Any) -> bool:
-    """Whether it is a range of an entry with its checksum."""
+    """Return whether a value is a range of an entry with its checksum."""
     return (
         isinstance(value, list)
         and len(value) == 3
@@ -39,7 +39,7 @@ def _is_range(value: Any) -> bool:
 
 
 def _is_seen(seen: Any) -> bool:
-    """What was counted in one tensor."""
+    """Return whether a value has the form of one tensor's statistics."""
     return (
         isinstance(seen, dict)
         and all(type(seen.get(name)) is int and seen[name] >= 0 for name in _COUNTS)
