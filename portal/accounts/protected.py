@@ -1,4 +1,4 @@
-"""allauth's pages that change how an account is protected, with one transaction around change, event and email."""
+"""allauth's pages for passwords, email addresses and second factors, with change, event and email in one transaction."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ACCOUNT = "allauth.account"
 
 
 class PasswordChangeView(account_views.PasswordChangeView):  # type: ignore[misc]
-    """Changes the password; every session ends but this one."""
+    """Changes the password and ends all sessions except this one."""
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:
@@ -47,9 +47,9 @@ class PasswordChangeView(account_views.PasswordChangeView):  # type: ignore[misc
 
 
 class PasswordSetView(account_views.PasswordSetView):  # type: ignore[misc]
-    """Sets the first password, after its person confirmed that it is them.
+    """Sets the first password, after the person confirmed that it is them.
 
-    The form is shown only then, so that no password typed into it is kept while the person confirms.
+    The form is shown only then, so that no password is typed into it and kept while the person confirms.
     """
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -85,9 +85,10 @@ class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):  # type:
 
 
 class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type: ignore[misc]
-    """Confirms an email address by its code. A code works once: the lock on the person lets one request by at a time.
+    """Confirms an email address by its code.
 
-    A new code lives as long as the first one did, which may have waited for the mail server until it ended.
+    A code works once: the lock on the person lets one request through at a time. A new code lives as long as
+    the first one, which may have expired while it waited for the mail server.
     """
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -106,7 +107,9 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type:
         state = self._process.state
         sent = state["resend_count"]
         response: HttpResponse = super()._resend_form_valid(form)
-        if state["resend_count"] > sent:  # else there were too many, and the old code goes on to its end
+        if (
+            state["resend_count"] > sent
+        ):  # else there were too many, and the old code stays valid until it expires
             self._begin_life()
         return response
 
@@ -127,7 +130,7 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type:
 
 
 class FactorRecorded:
-    """Runs a change of second factors with its events and emails."""
+    """Runs a change of second factors together with its events and emails."""
 
     request: HttpRequest
 
@@ -159,7 +162,7 @@ class GenerateRecoveryCodesView(FactorRecorded, codes_views.GenerateRecoveryCode
 
 
 class ReauthenticateWebAuthnView(webauthn_views.ReauthenticateWebAuthnView):  # type: ignore[misc]
-    """Confirms by a passkey or security key; when that fails, the person stays on the page."""
+    """Confirms by a passkey or security key; if that fails, the person stays on the page."""
 
     def form_invalid(self, form: Any) -> HttpResponse:
         for message in form.errors.get("credential", []):
