@@ -413,10 +413,7 @@ def main(arguments: list[str]) -> None:
     if state or name != "test":  # a test run uses a temporary folder unless one is named
         chosen = Path(state or os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse")
         os.environ["GATEHOUSE_STATE"] = str(chosen.expanduser().absolute())
-    if state and [name, *rest[:1]] == [
-        "bench",
-        "scale",
-    ]:  # the only benchmark that fills a folder worth keeping
+    if state and [name, *rest[:1]] == ["bench", "scale"]:  # the only benchmark that keeps its folder
         rest += ["--state", os.environ["GATEHOUSE_STATE"]]
     COMMANDS[name](rest)
 

@@ -36,7 +36,7 @@ def faults(path: str, source: str) -> Iterator[str]:
 
 
 def _unmarked(source: str) -> tuple[str, list[tuple[int, str]]]:
-    """Return the template without its tags and marked texts, on the same lines, and the texts of its filters."""
+    """Return the template without tags and marked texts, on the same lines, and its filters' texts."""
     kept, in_filters, until = "", [], ""
     for token in Lexer(source).tokenize():
         kept += "\n" * (token.lineno - 1 - kept.count("\n"))

@@ -85,7 +85,7 @@ def module_of(path: Path) -> str:
 
 
 def imports(package: str) -> dict[str, set[str]]:
-    """Return, for each module of a package, the other modules of it that it imports, even inside functions."""
+    """Return, for each module of a package, the other modules that it imports, even inside functions."""
     paths = {module_of(path): path for path in sources()}
     inside = {name: path for name, path in paths.items() if name.startswith(f"{package}.")}
     return {name: set(_imported(path, name, inside)) for name, path in inside.items()}

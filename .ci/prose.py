@@ -30,7 +30,7 @@ LINKED = re.compile(r"\]\([^)\s]*\)")  # the address of a Markdown link
 
 @dataclass(frozen=True)
 class Words:
-    """The word list: one pattern for all phrases, their replacements, and the files that it does not cover."""
+    """The word list: one pattern for all phrases, their replacements, and the files not covered."""
 
     pattern: re.Pattern[str]
     instead: dict[str, str]

@@ -19,7 +19,7 @@ EVERY = timedelta(minutes=5)
 
 
 def _update_session(key: str, use: Use) -> None:
-    """Update the row that allauth made at sign-in, unless another process has already written a later time."""
+    """Update the row that allauth made at sign-in, unless another process has already written a later one."""
     address = {"ip": use.address} if use.address else {}
     rows = UserSession.objects.filter(session_key=key)
     rows.filter(last_seen_at__lt=use.at).update(last_seen_at=use.at, user_agent=use.client, **address)

@@ -1,7 +1,4 @@
-"""How allauth behaves here.
-
-Our addresses, our rules for names, and emails that are sent through the queue.
-"""
+"""How allauth behaves here: our addresses, our rules for names, emails that go through the queue."""
 
 from __future__ import annotations
 
@@ -88,10 +85,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     }
 
     def generate_unique_username(self, txts: list[str | None], regex: str | None = None) -> str:
-        """Make a user name from the person's names alone.
-
-        Allauth would fall back to the email address, which is never public.
-        """
+        """Return a user name made from the person's names alone, never from the email address."""
         return suggest_username(first_name=txts[0] or "", last_name=txts[1] or "")
 
     def clean_username(self, username: str, shallow: bool = False) -> str:

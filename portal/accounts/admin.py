@@ -44,7 +44,10 @@ for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, Emai
 
 
 class ConfirmedAdmin(LongList):
-    """An admin whose every POST needs a recent confirmation, so that a stolen staff session changes no account."""
+    """Base for admins where every POST needs a recent confirmation.
+
+    A stolen staff session changes no account.
+    """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         need_confirmation(request)
@@ -61,10 +64,7 @@ class ConfirmedAdmin(LongList):
 
 @reauthentication_required(app="allauth.account", enabled=lambda request: request.method == "POST")  # type: ignore[untyped-decorator]
 def need_confirmation(request: HttpRequest) -> None:
-    """Check that a person who submits something confirmed their identity in the last few minutes.
-
-    If not, ask them to.
-    """
+    """Ask a person who submits something to confirm that it is them, unless they just did."""
 
 
 class EmailAddressForm(forms.ModelForm):  # type: ignore[type-arg]

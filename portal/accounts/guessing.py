@@ -76,7 +76,7 @@ def forget_guesses(guess: Guess) -> None:
 
 
 def signed_in_here_before(request: HttpRequest, user: User | None, *, address: str) -> bool:
-    """Return whether this browser, or this network in a live session, has signed in to this account before."""
+    """Return whether this browser, or this network in a live session, signed in to this account before."""
     if user is None:
         return False
     if user.pk in _people_of(request):

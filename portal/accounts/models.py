@@ -33,9 +33,9 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, username, password, is_staff=True, is_superuser=True, **extra)
 
     def create_imported(self, username: str, **names: str) -> User:
-        """Create an account for a person known only from another portal.
+        """Create an account without address or password, for a person known only from another portal.
 
-        No address, no password, no way to sign in.
+        Nobody can sign in to it.
         """
         user = self.model(email="", username=username, imported=True, **names)
         user.set_unusable_password()

@@ -43,9 +43,9 @@ def clean_name(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Return `text` as lower-case ASCII letters and digits, words joined by one hyphen.
+    """Return `text` as lower-case ASCII letters and digits, with hyphens between words.
 
-    Empty for other scripts.
+    Other scripts give an empty string.
     """
     decomposed = unicodedata.normalize("NFKD", text.translate(LETTERS))
     ascii_only = decomposed.encode("ascii", "ignore").decode().lower().replace("'", "")
@@ -53,9 +53,9 @@ def fold(text: str) -> str:
 
 
 def suggest_username(*, first_name: str, last_name: str = "") -> str:
-    """Return a free user name made from the names, never from the address.
+    """Return a free user name made from the names: `zoe-garcia`, or else `zoe-garcia-2`.
 
-    `zoe-garcia`, or else `zoe-garcia-2`.
+    It is never made from the email address.
     """
     base = fold(f"{first_name} {last_name}")[:LONGEST_SUGGESTION].strip("-")
     if not base:

@@ -20,10 +20,7 @@ def check_digit(digits: str) -> str:
 
 
 def clean_orcid(text: str) -> str:
-    """Return `0000-0002-1825-0097` from what a person pastes (also an orcid.org address).
-
-    Empty stays empty.
-    """
+    """Return an ORCID iD, or a pasted orcid.org address, as `0000-0002-1825-0097`; empty stays empty."""
     bare = re.sub(r"^(https?://)?(www\.)?orcid\.org/", "", text.strip(), flags=re.IGNORECASE).rstrip("/")
     compact = re.sub(r"[\s\u2010-\u2015-]", "", bare).upper()
     if not compact:

@@ -1,4 +1,4 @@
-"""The first account of a portal, created through a link that only the person who started the portal can see."""
+"""The first account of a portal, created through a link that only the person who started it can see."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from portal.accounts.models import OwnerLink, User
 
 
 def owner_link() -> str | None:
-    """Return a new link to create the owner, which replaces the previous one.
+    """Return a new link to create the owner, or None once a staff account exists.
 
-    None once a staff account exists.
+    A new link replaces the previous one.
     """
     if User.objects.filter(is_staff=True).exists():
         return None

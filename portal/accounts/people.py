@@ -68,10 +68,10 @@ def find_person(email: str) -> User | None:
 
 
 def import_person(*, name: str, full_name: str, host: str) -> User:
-    """Return an account for someone who asked at `host`, without address or password, so that nobody signs in to it.
+    """Return an account for someone who asked at `host`.
 
-    The user name is the one they have there, followed by the host: it is merged with no account here, and
-    nobody here is mistaken for them.
+    It has no address or password, so nobody can sign in. The user name is the one they have there, followed
+    by the host: it is merged with no account here, and nobody here is mistaken for them.
     """
     full_name = clean_name(full_name)[:200]
     place = re.sub(r"[^a-z0-9]+", ".", host.lower()).strip(".")[:40].strip(".")
@@ -91,7 +91,7 @@ RIGHTS = ("is_active", "is_staff", "is_superuser")
 
 
 def save_account(*, user: User, actor: User) -> list[str]:
-    """Save an account that an administrator changed, and return the changed rights, which are recorded as an event."""
+    """Save an account that an administrator changed; record and return the changed rights."""
     with recorded():
         before = User.objects.select_for_update(no_key=True).values(*RIGHTS).get(pk=user.pk)
         changed = [right for right in RIGHTS if before[right] != getattr(user, right)]

@@ -1,4 +1,4 @@
-"""allauth's pages for passwords, email addresses and second factors, with change, event and email in one transaction."""
+"""allauth's pages for passwords, addresses and second factors: change, event and email in one transaction."""
 
 from __future__ import annotations
 
@@ -107,9 +107,7 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type:
         state = self._process.state
         sent = state["resend_count"]
         response: HttpResponse = super()._resend_form_valid(form)
-        if (
-            state["resend_count"] > sent
-        ):  # else there were too many, and the old code stays valid until it expires
+        if state["resend_count"] > sent:  # else too many were sent, and the old code stays
             self._begin_life()
         return response
 

@@ -22,7 +22,7 @@ ACCOUNT_APPS = {"allauth.account", "allauth.mfa"}
 
 
 def signed_in_recently(request: HttpRequest, *, app: str = "") -> bool:
-    """Return whether the session's person proved who they are within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds.
+    """Return whether the person proved who they are within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds.
 
     Only proofs from the network of this request count: a copied cookie gains nothing from its owner's
     sign-in. `app` is what allauth passes: for its own account pages only an explicit confirmation counts.

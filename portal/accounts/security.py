@@ -1,4 +1,4 @@
-"""Changes to passwords, email addresses and second factors, each with its event and its email in one transaction."""
+"""Changes of passwords, addresses and second factors, each with its event and email in one transaction."""
 
 from __future__ import annotations
 
@@ -138,10 +138,11 @@ def record_email_change(*, user: User, old: str, new: str, address: str, actor: 
 def change_email_by_staff(
     *, row: EmailAddress, email: str, verified: bool, actor: User, address: str
 ) -> None:
-    """Set a person's email address in the admin, or whether it counts as confirmed, for people who lost their mailbox.
+    """Set a person's email address in the admin, or whether it counts as confirmed.
 
-    `row` is the stored address. Raises `NotAllowed` if it belongs to staff and the actor is not a superuser,
-    since the address is the key to the account, and `Invalid` if another account has the new one.
+    This is for people who lost their mailbox. `row` is the stored address. Raises `NotAllowed` if it belongs
+    to staff and the actor is not a superuser, since the address is the key to the account, and `Invalid` if
+    another account has the new one.
     """
     email = email.strip().lower()
     with recorded():

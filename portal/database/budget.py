@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-TOTAL = 80  # without GATEHOUSE_DATABASE_CONNECTIONS; PostgreSQL itself takes 100
-SPARE = 20  # connections that the embedded server takes beyond those: its owner's, and those it reserves
+TOTAL = 80  # without GATEHOUSE_DATABASE_CONNECTIONS; PostgreSQL's own default is 100
+SPARE = 20  # connections that the embedded server allows in addition: its owner's, and those it reserves
 COMMANDS = 8
 WORKERS = {"default": 2, "mail": 1, "remote": 2, "recovery": 1}  # queue -> processes of its worker
 OF_A_WORKER = 3
@@ -29,28 +29,34 @@ FEWEST = COMMANDS + OF_A_WORKER * sum(WORKERS.values()) + HEALTH + LEAST
 
 
 def total(given: Mapping[str, str]) -> int:
-    """Return how many connections all parts may hold; the default where the text cannot be read, which settings refuse."""
+    """Return how many connections all parts may hold.
+
+    Return the default for unreadable text, which the settings refuse.
+    """
     text = given.get("GATEHOUSE_DATABASE_CONNECTIONS", "").strip()
     return int(text) if text.isascii() and text.isdigit() and int(text) >= FEWEST else TOTAL
 
 
 def left_for_web(connections: int) -> int:
-    """Return how many of them the web processes share."""
+    """Return how many of these connections the web processes share."""
     return connections - COMMANDS - OF_A_WORKER * sum(WORKERS.values())
 
 
 def most_web_processes(connections: int) -> int:
-    """Return how many web processes have connections enough to work."""
+    """Return how many web processes have enough connections to work."""
     return max(1, left_for_web(connections) // (LEAST + HEALTH))
 
 
 def pool_of_web(connections: int, processes: int) -> int:
-    """Return how many connections the pool of one web process may hold; fewer than `LEAST` are too few to start."""
+    """Return how many connections the pool of one web process may hold.
+
+    Fewer than `LEAST` are too few to start.
+    """
     return min(MOST, left_for_web(connections) // processes - HEALTH)
 
 
 def too_many(connections: int, *, allowed: int) -> str:
-    """Return the sentence for a server that allows fewer connections than the portal may hold, else ""."""
+    """Return the error for a server that allows fewer connections than the portal may hold, or ""."""
     if connections <= allowed:
         return ""
     return (

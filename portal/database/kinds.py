@@ -1,15 +1,16 @@
-"""What each kind of process may ask of the database, and for how long.
+"""Database limits for each kind of process.
 
-The timeout belongs to the process, not to the database role: all use the same one. A process names its kind before its
-first connection; one that names none is a command, such as `migrate` or `verify_audit`, which nothing cuts short.
+The timeout belongs to the process, not to the database role, which all processes share. A process names its
+kind before its first connection; one that does not is a command, such as `migrate` or `verify_audit`, which
+is never cut short.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-STATEMENT_SECONDS = 10  # of a page, without GATEHOUSE_STATEMENT_SECONDS
-ANSWER_WITHIN = 5.0  # seconds after a statement's own limit until a server that says nothing is given up
+STATEMENT_SECONDS = 10  # for a page, without GATEHOUSE_STATEMENT_SECONDS
+ANSWER_WITHIN = 5.0  # seconds after a statement's own limit until a silent server is given up
 # Disks without moving parts: by PostgreSQL's own 4, reading all requests of a model seems cheaper than looking a thousand up.
 PLANNING = "-c random_page_cost=1.1"
 
@@ -26,13 +27,16 @@ class Kind:
 
     @property
     def options(self) -> str:
-        """The limits and `PLANNING` as libpq's `options`, applied before the first statement; a command has none."""
+        """Return the limits and `PLANNING` as libpq's `options`, applied before the first statement.
+
+        A command has none.
+        """
         limits = [f"-c {name}={seconds}s" for name, seconds in self.limits.items() if seconds]
         return " ".join([*limits, PLANNING] if limits else [])
 
     @property
     def limits(self) -> dict[str, int]:
-        """The server's settings, in seconds."""
+        """Return the server's settings, in seconds."""
         return {
             "statement_timeout": self.statement,
             "lock_timeout": self.lock,
@@ -41,7 +45,10 @@ class Kind:
 
     @property
     def answer_within(self) -> float | None:
-        """After how many seconds without any answer to a statement its connection is given up; None for never."""
+        """Return after how many seconds without an answer to a statement its connection is given up.
+
+        None for never.
+        """
         return self.statement + ANSWER_WITHIN if self.name == "web" else None
 
 
@@ -57,10 +64,10 @@ _current = COMMAND
 
 
 def become(kind: Kind) -> None:
-    """Say what kind of process this is; the limits of a page come from the settings."""
+    """Set what kind of process this is. The limits of a page come from the settings."""
     global _current
     if kind is WEB:
-        from django.conf import settings  # they read this module
+        from django.conf import settings  # the settings import this module
 
         seconds = settings.GATEHOUSE_STATEMENT_SECONDS
         kind = replace(kind, statement=seconds, lock=max(1, seconds // 2))
