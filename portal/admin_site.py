@@ -41,7 +41,7 @@ SENTENCE = _(
 
 
 class AdminSite(admin.AdminSite):
-    """An admin site that answers 400 with a sentence where a made-up filter, id or value makes Django fail."""
+    """An admin site that answers 400 with a sentence if a made-up filter, id or value makes Django fail."""
 
     def admin_view(self, view: View, cacheable: bool = False) -> View:  # type: ignore[override]  # it wraps, as Django's own does
         """Guard each view, including its lazy rows and its template."""
