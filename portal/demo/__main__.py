@@ -94,10 +94,7 @@ def run(*, stay: bool, port: int | None) -> str:
 
 
 def demo_folder() -> Path:
-    """Return `demo/` in the state folder.
-
-    The demo's own state folder, in which the pair is kept between runs.
-    """
+    """Return `demo/` in the state folder: the demo's own state folder, which keeps the pair between runs."""
     state = Path(os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse").expanduser()
     return prepare_state(prepare_state(state.absolute()) / "demo")
 

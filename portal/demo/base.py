@@ -182,10 +182,7 @@ def write_tokenizer(folder: Path, reader: GGUFReader) -> None:
 
 
 def tokenizer_config(reader: GGUFReader, tokens: list[str]) -> dict[str, Any]:
-    """Return `tokenizer_config.json`.
-
-    The class that reads `tokenizer.json`, special tokens, the base's template.
-    """
+    """Return `tokenizer_config.json`: the class for `tokenizer.json`, special tokens, the base's template."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": value_of(reader, "llama.context_length"),

@@ -91,7 +91,7 @@ def read_chats(name: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[list
 
 
 def add_pad_row(model: LlamaForCausalLM) -> None:
-    """Give embedding and output one more row, the mean of the existing rows, as the Tulu and Alpaca tools do."""
+    """Add a row to embedding and output, the mean of the existing rows, as the Tulu and Alpaca tools do."""
     import torch
 
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -150,11 +150,10 @@ def mean_loss(model: LlamaForCausalLM, chats: list[tuple[list[int], list[int]]])
 
 
 def round_weights(model: LlamaForCausalLM, base: Path) -> int:
-    """Round the model to bfloat16 in place so that base + diff restores it.
+    """Round the model to bfloat16 in place so that base + diff restores it; return how many values stay.
 
-    Return how many values stay as in the base. The difference of two bfloat16 values does not always fit
-    float32, as their exponents may be too far apart. If it does not fit, or if the sum would lose the sign of
-    a zero, the base's value stays.
+    The difference of two bfloat16 values does not always fit float32, as their exponents may be too far
+    apart. If it does not fit, or if the sum would lose the sign of a zero, the base's value stays.
     """
     import torch
     from safetensors import safe_open

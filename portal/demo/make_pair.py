@@ -99,7 +99,7 @@ def make_models(partial: Path, package: Package) -> Stamp:
 
 
 def make_diff(partial: Path, package: Package, figures: Stamp) -> Stamp:
-    """Subtract base from tuned with our own command, and write the card, figures filled in, next to the diff."""
+    """Subtract base from tuned with our own command, and write the completed card next to the diff."""
     with step("Diff: tuned - base in float32, checked value by value"):
         run_make_diff(partial)
     manifest = json.loads((partial / "diff" / "weights.manifest.json").read_text("utf-8"))

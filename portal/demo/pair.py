@@ -163,7 +163,7 @@ def diff_digest() -> str:
 
 
 def recipe_digest(patterns: list[str], first: str) -> str:
-    """Return SHA-256 over `first` and the names and contents of this checkout's files that match `patterns`."""
+    """Return SHA-256 over `first` and the names and contents of the checkout's files that match."""
     digest = hashlib.sha256(first.encode())
     for file in sorted(file for pattern in patterns for file in CHECKOUT.glob(pattern)):
         digest.update(f"\n{file.relative_to(CHECKOUT)}\n".encode() + file.read_bytes())

@@ -114,7 +114,7 @@ class Postgres:
             self.child = None
 
     def clear_leftovers(self) -> None:
-        """Stop servers that an earlier supervisor left running, and remove the files of those that are gone."""
+        """Stop servers that an earlier supervisor left running; remove the files of those that are gone."""
         if self.data.is_dir():
             stop_leftovers(self._running_servers, signals=(signal.SIGINT, signal.SIGQUIT))
             (self.data / "postmaster.pid").unlink(missing_ok=True)

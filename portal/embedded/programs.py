@@ -74,7 +74,7 @@ class Part:
 
 
 def python(*arguments: str) -> list[str]:
-    """Return a command that runs this Python on a module or script, without the current folder on its path."""
+    """Return a command: this Python on a module or script, without the current folder on its path."""
     return [sys.executable, "-P", *arguments]
 
 

@@ -1,10 +1,9 @@
-"""The two roles of the embedded database.
+"""The two roles of the embedded database: its owner with a password, and the portal's, which owns nothing.
 
-Its owner, who needs a password, and the portal's, who owns nothing. The password is in
-`STATE/pg/owner_password`. It is set while no server is listening, in single-user mode, and only then are the
-rules written that require it: if this is interrupted, the next start does it again. So a database of an
-earlier version, which trusted everyone who reached the socket as its superuser, is converted by its next
-start.
+The password is in `STATE/pg/owner_password`. It is set while no server is listening, in single-user mode, and
+only then are the rules written that require it: if this is interrupted, the next start does it again. So a
+database of an earlier version, which trusted everyone who reached the socket as its superuser, is converted
+by its next start.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def _set_password(
 
 
 def make_database(owner_dsn: str) -> None:
-    """Create the portal's database and role if they are missing, and revoke the rights that role must not have.
+    """Create the portal's database and role if they are missing, and revoke rights the role must not have.
 
     Rights on tables are granted by `portal.database_rights`, after every migration.
     """

@@ -47,9 +47,9 @@ class EmbeddedServers:
 
     @property
     def own(self) -> list[Postgres | Valkey]:
-        """Return the servers that we start and stop.
+        """Return the servers that are ours to start and stop.
 
-        Valkey first, it starts while PostgreSQL creates its folder.
+        Valkey is first: it starts while PostgreSQL creates its folder.
         """
         return [server for server in (self.valkey, self.postgres) if server is not None]
 

@@ -108,10 +108,10 @@ def clear_temporary(state: Path) -> None:
 
 
 def socket_folder(state: Path) -> Path:
-    """Return a folder of mode 0700 for the sockets.
+    """Return a folder of mode 0700 for the sockets: ``run`` in the state folder, or a recorded short one.
 
-    ``run`` in the state folder, or a short one that is recorded. The short one is for paths over 100 bytes,
-    and for those with characters that are special in database addresses.
+    The short one is for paths over 100 bytes, and for those with characters that are special in database
+    addresses.
     """
     run = state / "run"
     return run if fits_socket(run) else _recorded_short_folder(state)
@@ -177,7 +177,7 @@ class Running:
 
     @staticmethod
     def load(state: Path) -> "Running | None":
-        """Return the record of a supervisor that still holds the lock and whose servers have answered, or None."""
+        """Return the record of a supervisor that still holds the lock and is ready, or None."""
         try:
             running = Running(**json.loads((state / "run" / "servers.json").read_text()))
             holder = json.loads((state / "run" / "lock").read_text())

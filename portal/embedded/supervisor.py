@@ -135,7 +135,7 @@ class Supervisor:
         self._stack.close()
 
     def check(self) -> list[str]:
-        """Restart parts that died or hang, with growing pauses, and keep the logs small.
+        """Restart what died or hangs, with growing pauses, and keep the logs small.
 
         Return the restarted names. A step that fails, as on a full disk, is reported once and tried again at
         the next turn. Everything else continues.
