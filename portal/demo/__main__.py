@@ -1,4 +1,4 @@
-"""`./dev.py demo [--exit]`: the whole job on a real model, then a portal to look around in."""
+"""`./dev.py demo [--exit]`: run the whole job on a real model, then leave a portal to look around in."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The demo's base, tuned and diff: made once (minutes), then kept in the demo's state folder.
 
-`ensure_pair` is all that a caller needs. The making itself is in `make_pair`, run as a child process, since
-it takes torch, transformers and about 4 GB of memory.
+`ensure_pair` is all that a caller needs. The work itself is in `make_pair`, run as a child process, since
+it needs torch, transformers and about 4 GB of memory.
 """
 
 from __future__ import annotations
