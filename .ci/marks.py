@@ -22,7 +22,7 @@ SPOKEN = {"title", "alt", "placeholder", "aria-label", "data-label", "data-copy-
 BUTTONS = {"submit", "button", "reset"}  # types of an <input> that shows its value
 CODE = {"code", "pre", "kbd", "script", "style"}
 CLOSED_BY = {"blocktranslate": "endblocktranslate", "comment": "endcomment", "block width": "endblock"}
-VALUE = "\ue000"  # stands for `{{ ... }}`; no letter
+VALUE = "\ue000"  # replaces `{{ ... }}`; not a letter
 NO_PROSE = re.compile(rf"(?m)^(?: {{4}}.*|Subject:)|{VALUE}/\S*")  # in an email: code, its header, addresses
 FILTERS = re.compile(r"""\|(?:pluralize\b|(?:default|default_if_none|yesno):(["'])[^"']*?[^\W\d_].*?\1)""")
 
@@ -65,7 +65,7 @@ def _is_read(text: str) -> bool:
 
 
 class _Html(HTMLParser):
-    """Collects the texts and attributes of a page that contain letters, with their line numbers."""
+    """A parser that collects the texts and attributes of a page that contain letters, with line numbers."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
-"""Measure how the code is cut: lengths and names of functions, import chains between modules, commit subjects.
+"""Measure how the code is divided: lengths and names of functions, import chains, commit subjects.
 
-    ./dev.py lint --measure        a table; docs/design/0017-the-house-second-plan.md has it before and after
+    ./dev.py lint --measure        print a table; docs/design/0017-the-house-second-plan.md has earlier ones
 
-A private function has one leading underscore. It is used once if its name occurs exactly twice in its own file. A
-word of a name is what stands between underscores. Floors count the longest import chain, arrows the imports from one to
-another: of all modules of a package, and of what lies directly in it. Migrations are left out. Standard library only.
+A private function has one leading underscore. It is used once if its name occurs exactly twice in its own file.
+The words of a name are separated by underscores. Floors are the length of the longest import chain, arrows the
+number of imports: between all modules of a package, and between its direct children. Migrations are left out.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from prose import faults, read_words
 
 ROOMS = ("portal", "model_ops", "access_requests")
 PACKAGES = ("access_requests.services", "model_ops.services", "model_ops.recovery")
-# Names that Python, Django, Celery or gunicorn chose, and that we only fill in.
+# Names that Python, Django, Celery or gunicorn chose, and that we only implement.
 FIXED = frozenset(
     {
         "add_arguments", "check", "clean", "close", "configure", "configure_user", "contribute_to_class",

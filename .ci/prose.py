@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Checks the words of what people read against `.ci/words.txt`; exits with status 1 and says where and what instead.
+"""Check the project's prose against `.ci/words.txt`.
 
-It reads every tracked `*.py` (comments, docstrings and other string literals), `*.md` and template, except
-migrations. Names are left alone: a literal of one word without a capital, what stands in backticks, template tags
-(but not the text that `translate` holds), and any word that is part of a path, an address, a key or an identifier.
-Standard library only.
+On a refused word, exit with status 1 and say what to write. Read every tracked `*.py` (comments, docstrings
+and other string literals), `*.md` and template, except migrations. Names are left alone: a literal of one
+word without a capital, text in backticks, template tags (but not the text in `translate`), and any word that
+is part of a path, an address, a key or an identifier. Standard library only.
 """
 
 import io

@@ -43,7 +43,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 class Pulse:
-    """Checks whether the database accepts connections, outside of the pool and at most once a second.
+    """A check that the database accepts connections, made outside of the pool at most once a second.
 
     Checks run one at a time. So there is an answer while every connection of the pool is in use, and
     strangers who ask often cost no more than one.

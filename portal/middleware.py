@@ -31,9 +31,10 @@ LARGEST_STAFF_FORM = 12 * 2**20  # bytes: a licence file of 8 MiB and a card of 
 
 
 class PatienceMiddleware:
-    """Sets how long a request may wait for a database connection, and answers if a stream gets none.
+    """A middleware that limits how long a request may wait for a database connection.
 
-    The time is short before the view is known, and for pages; a view may set its own `patience`, in seconds.
+    It also answers if a stream gets none. The time is short before the view is known, and for pages; a view
+    may set its own `patience`, in seconds.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -74,7 +75,10 @@ def _cut_without_database(content: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class ClientAddressMiddleware:
-    """Sets `request.client_address`: the peer, or the address named by a proxy in `GATEHOUSE_PROXIES`."""
+    """A middleware that sets `request.client_address`.
+
+    The address is the peer's, or the one named by a proxy in `GATEHOUSE_PROXIES`.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -86,10 +90,10 @@ class ClientAddressMiddleware:
 
 
 class BodyMiddleware:
-    """Refuses large bodies and unwanted files before anything reads them, even the CSRF check.
+    """A middleware that refuses large bodies and unwanted files before anything reads them.
 
-    Must be listed before it. Large bodies are only for views marked by `receiving.streams`, which check who
-    is asking before they read, and for staff at `door.STAFF_FORMS`.
+    It must be listed before the CSRF check, which reads bodies. Large bodies are only for views marked by
+    `receiving.streams`, which check who is asking before they read, and for staff at `door.STAFF_FORMS`.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -121,7 +125,7 @@ def _refuse_request(request: HttpRequest, refusal: refusing.Refusal) -> HttpResp
 
 
 class NoBodyForHeadMiddleware:
-    """Answers HEAD with the headers of GET only.
+    """A middleware that answers HEAD with the headers of GET only.
 
     Servers would do so themselves, but log a warning each time.
     """
@@ -138,7 +142,7 @@ class NoBodyForHeadMiddleware:
 
 
 class FormerIdMiddleware:
-    """Redirects a page's former address, from emails and bookmarks, to the current one."""
+    """A middleware that redirects a page's former address, from emails and bookmarks, to the current one."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

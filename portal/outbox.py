@@ -33,7 +33,7 @@ P = ParamSpec("P")
 
 
 class OutboxBackend(BaseEmailBackend):
-    """Stores each email and keeps the newest KEPT."""
+    """An email backend that stores each email and keeps the newest KEPT."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         rows = [

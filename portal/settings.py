@@ -149,7 +149,7 @@ SESSION_ENGINE = "portal.accounts.sessions"
 CELERY_BROKER_URL = environment.broker_url(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-QUEUES = {  # what waits for another machine, or for long, keeps nothing else waiting; all other tasks go into `default`
+QUEUES = {  # tasks that take long or wait for other machines delay nothing else; all others go into `default`
     "recovery": [
         f"model_ops.tasks.{name}"
         for name in ("run_recovery", "run_shard", "finish_recovery", "smoke_recovery")

@@ -21,7 +21,7 @@ FAREWELL = 3.0
 
 
 class Watch:
-    """Ends the conversation over one socket from another thread."""
+    """A watch that ends the conversation over one socket from another thread."""
 
     def __init__(self) -> None:
         self.cut_off = False

@@ -29,10 +29,10 @@ sights = Uses(_update_session, of="sessions", every=EVERY)
 
 
 class SessionActivityMiddleware:
-    """Notes when sessions are used.
+    """The middleware that notes when sessions are used, in place of allauth's own.
 
-    Replaces allauth's own middleware, which writes a row during every request. A session's row is at most
-    five minutes and a few seconds out of date; a killed process loses what it has not written.
+    allauth's middleware writes a row during every request. Here a session's row is at most five minutes and a
+    few seconds out of date; a killed process loses what it has not written.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

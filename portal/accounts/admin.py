@@ -9,7 +9,7 @@ from allauth.account.decorators import reauthentication_required, secure_admin_l
 from allauth.account.models import EmailAddress
 from allauth.mfa import admin as mfa_admin  # noqa: F401 - likewise
 from allauth.mfa.models import Authenticator
-from allauth.socialaccount import admin as socialaccount_admin  # noqa: F401 - registers what is taken out below
+from allauth.socialaccount import admin as socialaccount_admin  # noqa: F401 - registers what is replaced below
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from allauth.usersessions import admin as session_admin
 from allauth.usersessions.models import UserSession
@@ -44,9 +44,9 @@ for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, Emai
 
 
 class ConfirmedAdmin(LongList):
-    """Base for admins where every POST needs a recent confirmation.
+    """The base of admins where every POST needs a recent confirmation.
 
-    A stolen staff session changes no account.
+    So a stolen staff session changes no account.
     """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -79,7 +79,7 @@ class EmailAddressForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(EmailAddress)
 class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # type: ignore[misc]
-    """Email addresses of accounts.
+    """The admin of email addresses.
 
     People change their own; staff change them for people who lost their mailbox.
     """
@@ -133,7 +133,7 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # typ
 
 @admin.register(UserSession)
 class UserSessionAdmin(LongList, session_admin.UserSessionAdmin):  # type: ignore[misc]
-    """Where people are signed in. Only signing in creates a session."""
+    """The admin of sessions. Only signing in creates one."""
 
     search_help_text = gettext_lazy("A person, or a network address in full")
 
@@ -157,7 +157,7 @@ class EmailAddressInline(admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(User)
 class UserAdmin(ConfirmedAdmin):
-    """Rights and status of accounts.
+    """The admin of accounts: their rights and status.
 
     People change their own password and second factor on the account pages.
     """
@@ -173,7 +173,7 @@ class UserAdmin(ConfirmedAdmin):
         "date_joined",
     ]
     list_filter = ["is_active", "is_staff", "is_superuser", "imported"]
-    search_fields = ["username"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["username"]  # shows the search field; `condition` says which columns are searched
     search_help_text = gettext_lazy("Names, email address, institution, ORCID iD")
     readonly_fields = ["email", "imported", "date_joined", "last_login"]
     inlines = [EmailAddressInline]
@@ -225,11 +225,11 @@ class UserAdmin(ConfirmedAdmin):
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(ConfirmedAdmin):
-    """Second factors. Staff remove them for people who lost theirs; the secrets are never shown."""
+    """The admin of second factors. Staff remove them for people who lost theirs; secrets are never shown."""
 
     list_display = ["user", "type", "created_at", "last_used_at"]
     list_filter = ["type"]
-    search_fields = ["user"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["user"]  # shows the search field; `condition` says which columns are searched
     fields = ["user", "type", "created_at", "last_used_at"]
 
     def condition(self, term: str) -> Q:

@@ -52,7 +52,7 @@ def last_name_field() -> forms.CharField:
 
 
 class SignupForm(NamesMixin, allauth_forms.SignupForm):  # type: ignore[misc]
-    """allauth's form with the name fields; it does not reveal whether an email address has an account."""
+    """allauth's sign-up form with name fields; it does not reveal whether an email address has an account."""
 
     first_name = first_name_field()
     last_name = last_name_field()
@@ -104,7 +104,7 @@ class ResetPasswordKeyForm(allauth_forms.ResetPasswordKeyForm):  # type: ignore[
 
 
 class ChangePasswordForm(allauth_forms.ChangePasswordForm):  # type: ignore[misc]
-    """Password change.
+    """The form that changes the password.
 
     The page itself asks for the current password, and guesses at it count like those at sign-in.
     """

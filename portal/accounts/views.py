@@ -35,7 +35,7 @@ SIGNUP_TRIES = 10  # each is lost only if someone else succeeds
 
 @method_decorator(login_not_required, name="dispatch")
 class SignupView(AllauthSignupView):  # type: ignore[misc]
-    """allauth's sign-up.
+    """allauth's sign-up page.
 
     A person who loses a race for a user name or an address sees what a later visitor would see.
     """

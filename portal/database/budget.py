@@ -1,14 +1,16 @@
-"""How many connections to the database each part of the portal may hold, so that all together stay below the server's bound.
+"""Divide the database's connections among the parts of the portal.
+
+All parts together stay below the server's limit.
 
 | part | connections |
 | --- | --- |
-| commands: `migrate`, `./dev.py manage`, back-ups | `COMMANDS` |
+| commands: `migrate`, `./dev.py manage`, backups | `COMMANDS` |
 | each process of a worker on this machine (`WORKERS`) | `OF_A_WORKER`: its task, the thread that renews its lease, one more |
 | `/healthz` of each web process | 1 |
 | the pool of each web process | an equal share of what is left, from `LEAST` to `MOST` |
-| the pool of each web process that drains beside its successor | `OF_A_DRAINING`, from the server's reserve |
+| the pool of each web process that drains next to its successor | `OF_A_DRAINING`, from the server's reserve |
 
-This module is read without Django, by the supervisor and by the embedded server.
+The supervisor and the embedded server import this module without Django.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ WORKERS = {"default": 2, "mail": 1, "remote": 2, "recovery": 1}  # queue -> proc
 OF_A_WORKER = 3
 HEALTH = 1
 OF_A_DRAINING = 2
-# A web process has 80 threads, and bodies may hold 56 of them (GATEHOUSE_MOST_BODIES): at most 14 threads with a connection,
-# 6 that wait for long while none comes free, and 4 or more for what needs no connection.
+# A web process has 80 threads, and bodies may hold 56 of them (GATEHOUSE_MOST_BODIES). That leaves at most 14 threads
+# with a connection, 6 that wait in a stuck line, and 4 or more for requests without a connection.
 MOST, WAITING, LEAST = 14, 6, 3
 FEWEST = COMMANDS + OF_A_WORKER * sum(WORKERS.values()) + HEALTH + LEAST
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 STATEMENT_SECONDS = 10  # for a page, without GATEHOUSE_STATEMENT_SECONDS
 ANSWER_WITHIN = 5.0  # seconds after a statement's own limit until a silent server is given up
-# Disks without moving parts: by PostgreSQL's own 4, reading all requests of a model seems cheaper than looking a thousand up.
+# For SSDs: with PostgreSQL's default of 4, reading all requests of a model seems cheaper than looking up a
+# thousand of them.
 PLANNING = "-c random_page_cost=1.1"
 
 
@@ -45,10 +46,7 @@ class Kind:
 
     @property
     def answer_within(self) -> float | None:
-        """Return after how many seconds without an answer to a statement its connection is given up.
-
-        None for never.
-        """
+        """Return the seconds of silence after which a statement's connection is given up; None for never."""
         return self.statement + ANSWER_WITHIN if self.name == "web" else None
 
 

@@ -31,7 +31,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Raised when a signal asks us to stop."""
+    """The exception raised when a signal asks us to stop."""
 
 
 class StepFailed(Exception):

@@ -32,8 +32,8 @@ MODEL_RECIPE = [
     "portal/demo/card/*.txt",
 ]
 DIFF_RECIPE = ["portal/demo/make_pair.py", "portal/demo/card/*", "model_ops/recovery/*.py"]
-# Nothing is fetched or chatted about; threads that wait for each other sleep, since spinning beside other work
-# made the fine-tune ten times slower.
+# No downloads, only error messages. Threads that wait for each other sleep, since spinning next to other work made
+# the fine-tune ten times slower.
 CHILD_SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",

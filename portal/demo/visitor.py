@@ -29,7 +29,7 @@ class Form:
 
 
 class _Reader(HTMLParser):
-    """Collects a page's text and its forms, with the values a browser would send."""
+    """A parser that collects a page's text and its forms, with the values a browser would send."""
 
     def __init__(self) -> None:
         super().__init__()

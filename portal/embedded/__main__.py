@@ -19,7 +19,10 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Raised when a signal asks us to stop. Not an `Exception`, so that no handler on the way swallows it."""
+    """The exception raised by a stop signal.
+
+    Not an `Exception`, so that no handler on the way swallows it.
+    """
 
 
 def up(arguments: list[str]) -> int:

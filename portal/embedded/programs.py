@@ -29,7 +29,7 @@ class Part:
     stop_signals: tuple[int, ...] = WARM_THEN_COLD
     death_signal: int = signal.SIGKILL
     pass_fds: tuple[int, ...] = ()
-    extra: Mapping[str, str] = field(default_factory=dict)  # variables besides those of portal.parts
+    extra: Mapping[str, str] = field(default_factory=dict)  # variables in addition to those in portal.parts
     drains: bool = False  # what remains after its death keeps answering, next to its successor
     sign: Path | None = None  # a file that it touches regularly
     child: Child | None = None

@@ -101,7 +101,7 @@ class TokenForm(forms.Form):
 
 
 class PersonTokenForm(TokenForm):
-    """Adds the choice of a kind of token; only people who decide about a model have one."""
+    """A token form with a choice of kinds, for people who decide about a model."""
 
     kind = forms.ChoiceField(
         label=gettext_lazy("What it may do"),
@@ -123,7 +123,7 @@ class PersonTokenForm(TokenForm):
 
 
 class RotateForm(forms.Form):
-    """How long the old token keeps working next to its replacement."""
+    """The form for a rotation: how long the old token keeps working next to its replacement."""
 
     overlap = forms.ChoiceField(
         label=gettext_lazy("How long should the old token keep working beside the new one?"),
