@@ -53,7 +53,7 @@ class Line(Unreader):  # type: ignore[misc]
     def is_slow(self, now: float) -> bool:
         """Return whether the last WINDOW seconds of waiting brought less than the floor.
 
-        Called by another thread.
+        Another thread calls this.
         """
         since = self.since
         waited = self.waited + (now - since if since is not None else 0.0)

@@ -272,9 +272,9 @@ MAIL_TIMEOUT = 20  # seconds for one answer; portal.smtp bounds the whole conver
 
 
 def mailer() -> dict[str, Any]:
-    """Return `EMAIL_URL` as the SMTP backend's options.
+    """Return `EMAIL_URL` as the SMTP backend's options; empty if unset.
 
-    Empty if unset (the outbox page then shows emails).
+    Without it, the outbox page shows the emails.
     """
     url = os.environ.get("EMAIL_URL", "")
     if not url:
@@ -370,9 +370,9 @@ def follow_tokens() -> dict[str, str]:
 
 
 def follow_endpoints() -> list[str]:
-    """Return `GATEHOUSE_FOLLOW_ENDPOINTS`: the addresses with a token, for a part that has no tokens.
+    """Return `GATEHOUSE_FOLLOW_ENDPOINTS`: addresses, separated by spaces, that the worker has tokens for.
 
-    They are separated by spaces.
+    This is for a part that has no tokens itself.
     """
     found = []
     for address in os.environ.get(FOLLOW_ENDPOINTS, "").split():

@@ -24,8 +24,8 @@ HOLDS = 1.0  # seconds for which an answer of the database is reused
 def healthz(request: HttpRequest) -> JsonResponse:
     """Answer 200 if database, broker, the default worker and the clock are well, or else 503.
 
-    Workers and clock count as well if they gave a sign in the last 30 seconds. Email, remotes and recovery
-    are listed but may be missing: pages and decisions do not need them.
+    Workers and clock are well if they gave a sign in the last 30 seconds. Email, remotes and recovery are
+    listed but may be missing: pages and decisions do not need them.
     """
     database = pulse.beats()
     try:

@@ -44,9 +44,9 @@ STEPS: tuple[Callable[[], int], ...] = (
 
 
 def clear_ended(*, seconds: float = SECONDS) -> bool:
-    """Delete one batch of each kind in turn until nothing is left or time is up.
+    """Delete batches of each kind in turn until nothing is left or time is up.
 
-    Return whether there is more.
+    Return whether more is left.
     """
     until, steps = time.monotonic() + seconds, STEPS
     while steps:

@@ -61,10 +61,7 @@ class PatienceMiddleware:
 
 
 def _cut_without_database(content: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield pieces.
-
-    If the database is lost in between, cut the connection, so that the client notices the gap.
-    """
+    """Yield the pieces; if the database is lost in between, cut the connection so that the client notices."""
     try:
         yield from content
     except DatabaseError as error:

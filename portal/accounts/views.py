@@ -68,9 +68,9 @@ class SignupView(AllauthSignupView):  # type: ignore[misc]
 @never_cache
 @require_safe
 def mail_outage(request: HttpRequest) -> HttpResponse:
-    """Return the notice for a page that waits for an email, which polls it every 20 seconds.
+    """Return the notice for a page that waits for an email, or 204 while it is unchanged.
 
-    204 while it is unchanged.
+    The page polls it every 20 seconds.
     """
     failing = mail_server.outage() is not None
     if failing == (request.GET.get("shown") == "1"):

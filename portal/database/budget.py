@@ -33,7 +33,7 @@ FEWEST = COMMANDS + OF_A_WORKER * sum(WORKERS.values()) + HEALTH + LEAST
 def total(given: Mapping[str, str]) -> int:
     """Return how many connections all parts may hold.
 
-    Return the default for unreadable text, which the settings refuse.
+    This is the default if the text is not a number, which the settings refuse.
     """
     text = given.get("GATEHOUSE_DATABASE_CONNECTIONS", "").strip()
     return int(text) if text.isascii() and text.isdigit() and int(text) >= FEWEST else TOTAL

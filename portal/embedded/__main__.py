@@ -21,7 +21,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Stopped(BaseException):
     """The exception raised by a stop signal.
 
-    Not an `Exception`, so that no handler on the way swallows it.
+    It is not an `Exception`, so that no handler on the way swallows it.
     """
 
 

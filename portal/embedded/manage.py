@@ -55,7 +55,7 @@ def run_command(state: Path, arguments: list[str]) -> int:
 def _owner_known(state: Path) -> Iterator[None]:
     """Set the owner's address of the embedded database in the environment for the block.
 
-    For any other database it is already given.
+    If the database is not ours, its owner's address is already set.
     """
     address = owner_address(state, os.environ["DATABASE_URL"])
     if not address:

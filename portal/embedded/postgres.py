@@ -213,7 +213,7 @@ def _move_data(source: Path, target: Path, uid: int, gid: int) -> None:
 def _new_outside_home(state: Path) -> Path:
     """Create a folder that everyone may enter and no clean-up deletes.
 
-    It is a temporary folder only if the state folder is temporary.
+    For a temporary state folder it is temporary too.
     """
     temporary = Path(tempfile.gettempdir()).resolve()
     lasting = [] if state.is_relative_to(temporary) else [Path("/var/lib"), Path("/var/tmp")]  # noqa: S108

@@ -269,10 +269,7 @@ def revoke(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> HttpResponse:
-    """Show the confirmation or, on a POST, revoke the token and go `back`.
-
-    Shared by all pages with tokens.
-    """
+    """Show the confirmation or, on a POST, revoke the token and go `back`; all pages with tokens use this."""
     if request.method != "POST":
         row = Row(token, _is_usable(token, timezone.now()))
         return ask_before(request, _describe_revocation(row, back)) if row.usable else redirect(back)

@@ -1,6 +1,6 @@
 """The catalogue, model pages, and pages for grant holders.
 
-Included last: a model may have almost any name.
+They are included last: a model may have almost any name.
 """
 
 from django.urls import path

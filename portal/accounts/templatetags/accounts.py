@@ -43,8 +43,8 @@ def browser(user_agent: str) -> str:
 
 @register.simple_tag
 def mail_outage() -> MailServer | None:
-    """Return since when the mail server has been refusing emails, for pages that wait for one.
+    """Return since when the mail server has refused emails, or None while it works.
 
-    None while it works.
+    This is for pages that wait for an email.
     """
     return mail_server.outage()
