@@ -202,7 +202,7 @@ INSTALLERS: dict[str, Callable[[str], None]] = {
 
 
 def pip(*arguments: str) -> None:
-    """Run pip. If pip fails it cleans up after itself, so the environment stays usable."""
+    """Run pip. If it fails, it cleans up after itself, so the environment stays usable."""
     if _run_pip(*arguments, capture=False).returncode != 0:
         UNFINISHED.unlink()
         raise Refusal("pip failed; its output is above. Run the same command again once the cause is gone.")
@@ -258,8 +258,9 @@ def bench(arguments: list[str]) -> None:
 
 
 def test(arguments: list[str]) -> None:
-    """Run pytest in the checkout; the whole suite runs as four processes. In continuous integration a missing
-    browser is a failure, not a skip.
+    """Run pytest in the checkout; the whole suite runs as four processes.
+
+    In continuous integration a missing browser is a failure, not a skip.
     """
     set_up(dev=True)
     chromium = find_chromium() or install_chromium()

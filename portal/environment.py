@@ -164,7 +164,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def networks(name: str, default: str) -> list[Network]:
-    """Return networks or single addresses, separated by commas."""
+    """Return networks or single addresses, separated by commas in the variable."""
     texts = os.environ.get(name, default).replace(",", " ").split()
     try:
         return [ipaddress.ip_network(text) for text in texts]
@@ -309,7 +309,7 @@ def mail_sender() -> str:
 
 
 def addresses(name: str) -> list[str]:
-    """Return email addresses, separated by commas; none when unset."""
+    """Return email addresses, separated by commas in the variable; none if unset."""
     found = [address for part in text(name).split(",") if (address := part.strip())]
     for address in found:
         try:

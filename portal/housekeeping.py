@@ -17,7 +17,7 @@ SECONDS = 5.0
 
 
 def clear_sessions() -> int:
-    """Delete sessions that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago, with what they still hold."""
+    """Delete sessions that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago, with their data."""
     ended = delete_expired.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
     return delete_expired.delete_batch(Session.objects.filter(expire_date__lt=ended), order="expire_date")
 
@@ -44,10 +44,7 @@ STEPS: tuple[Callable[[], int], ...] = (
 
 
 def clear_ended(*, seconds: float = SECONDS) -> bool:
-    """Delete batches of each kind in turn until nothing is left or time is up.
-
-    Return whether more is left.
-    """
+    """Delete batches of each kind in turn until all is deleted or time is up; return whether more is left."""
     until, steps = time.monotonic() + seconds, STEPS
     while steps:
         if time.monotonic() >= until:

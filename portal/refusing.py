@@ -1,4 +1,4 @@
-"""Refusals before a request is read: a status, a code and one sentence, by the web server or by a middleware."""
+"""Refusals of unread requests, by the web server or a middleware: a status, a code and one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One settings file, from the environment; see docs/operations.md for every variable."""
+"""Django's settings, all from the environment; docs/operations.md describes every variable."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def signs() -> dict[str, bool]:
 
 
 class Signing(bootsteps.StartStopStep):
-    """A part of a Celery worker's consumer that signs for its queues while the broker is connected."""
+    """A part of a Celery worker's consumer that gives its queues' sign while the broker is connected."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 

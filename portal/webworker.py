@@ -175,7 +175,7 @@ class Worker(DrainingWorker):
                 self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain_lingering, conn))
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Close connections that were silent, slow or lingering for too long, at each turn of the main loop."""
+        """Close connections that were silent, slow or lingering too long, at each turn of the main loop."""
         super().murder_keepalived(force)
         now = time.monotonic()
         if force or now - self.looked > LOOK_EVERY:

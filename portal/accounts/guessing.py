@@ -32,7 +32,10 @@ COOKIE_AGE = 180 * 24 * 3600  # seconds
 
 @dataclass(frozen=True)
 class Guess:
-    """One guess at an account's secret: `account` is the address typed, or `factor:PK` for codes of a second factor."""
+    """One guess at an account's secret.
+
+    `account` is the address typed, or `factor:PK` for codes of a second factor.
+    """
 
     account: str
     address: str

@@ -172,7 +172,7 @@ class ReauthenticateWebAuthnView(webauthn_views.ReauthenticateWebAuthnView):  # 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm_by_link(request: HttpRequest) -> HttpResponse:
-    """Email a link to set a password, for people who have neither a password nor a second factor to confirm with."""
+    """Email a link to set a password to people without a password or second factor to confirm with."""
     if request.method != "POST":
         return render(request, "account/confirm_by_link.html")
     user = User.objects.get(pk=signed_in(request).pk)

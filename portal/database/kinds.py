@@ -18,7 +18,10 @@ PLANNING = "-c random_page_cost=1.1"
 
 @dataclass(frozen=True)
 class Kind:
-    """Limits in seconds; 0 means none. `idle`: inside a transaction, without a statement. `wait`: for a connection."""
+    """A kind of process and its limits in seconds; 0 means none.
+
+    `idle` is the time inside a transaction without a statement, `wait` the time to wait for a connection.
+    """
 
     name: str
     statement: int = 0
@@ -54,8 +57,8 @@ WEB = Kind("web", statement=STATEMENT_SECONDS, lock=STATEMENT_SECONDS // 2, idle
 WORKER = Kind("worker", statement=600, lock=60, idle=600)
 COMMAND = Kind("command")
 
-# What one transaction of a page may take that asks for more (`DatabaseWrapper.be_patient`): it publishes a revision of
-# many files, or waits for the cleaning of the store.
+# The limit for a page's transaction that needs longer (`DatabaseWrapper.be_patient`): it publishes a revision with many
+# files, or waits for a clean-up of the store.
 PATIENT = WORKER
 
 _current = COMMAND

@@ -87,7 +87,7 @@ def keep_models(folder: Path, partial: Path, package: Package) -> Stamp | None:
 
 
 def make_models(partial: Path, package: Package) -> Stamp:
-    """Dequantise the base, fine-tune it, and return what was measured."""
+    """Dequantise the base, fine-tune it, and return the measured figures."""
     from portal.demo.finetune import STEPS, compare, write_tuned
 
     with step("Base: SmolLM2-135M-Instruct, dequantised from GGUF"):

@@ -94,7 +94,7 @@ def ensure_pair(folder: Path, *, report: Callable[[str], None] = print) -> Pair:
 
 
 def run_child(folder: Path, report: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Run `make_pair` and pass its lines on; return its exit status and the lines of its standard error."""
+    """Run `make_pair`, pass on its lines, and return its exit status and the lines of its standard error."""
     command = [sys.executable, "-m", "portal.demo.make_pair", str(folder.absolute())]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         with subprocess.Popen(

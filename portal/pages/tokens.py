@@ -145,7 +145,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Row:
-    """One token as the tables show it."""
+    """One token as a row of the tables."""
 
     token: AccessToken
     usable: bool
