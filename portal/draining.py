@@ -30,7 +30,7 @@ class DrainingWorker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.patience = float(self.cfg.graceful_timeout)  # sent by its master when everything stops
+        self.patience = float(self.cfg.graceful_timeout)  # its master's, when everything stops
         self.stopping_at = float("inf")
         self.drains: Callable[[], object] = lambda: None  # what the application gives up when draining begins
 

@@ -87,7 +87,7 @@ def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | 
     if found is AWAY and request.method in {"GET", "HEAD"}:
         found = replace(found, advice="")
     log.warning("%s %s was answered %s: %s", request.method, request.path_info[:200], found.code, why)
-    try:  # the error may be earlier than the address lookup
+    try:  # the error may have come before the address was resolved
         match = request.resolver_match or resolve(request.path_info)
     except Resolver404:
         view: View = page

@@ -103,7 +103,7 @@ class Worker(DrainingWorker):
     def _call_application(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        environ["gatehouse.lingers"] = True  # refused bodies need not drain
+        environ["gatehouse.lingers"] = True  # a view that refuses a body need not drain it
         answered: Iterable[bytes] = self.application(environ, start_response)
         is_file = isinstance(answered, environ["wsgi.file_wrapper"]) and not environ.get("gatehouse.counted")
         return pieces(answered) if is_file else answered

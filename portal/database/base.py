@@ -21,7 +21,7 @@ LONGER = """
 """
 # A command with many threads uses more connections than `budget` counts for it, as a single command may.
 OF_A_COMMAND = 24
-MOST_WAITING_ELSEWHERE = 100  # in effect all: a command has nobody to give a refusal to
+MOST_WAITING_ELSEWHERE = 100  # in effect no limit: only web processes can answer with a refusal
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

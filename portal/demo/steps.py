@@ -89,7 +89,7 @@ def sign_up(walk: Walk) -> str:
 
 def confirm_address(walk: Walk) -> str:
     deadline, code = time.monotonic() + 30, ""
-    while not code and time.monotonic() < deadline:  # where emails are read if there is no mail server
+    while not code and time.monotonic() < deadline:  # on the outbox page: there is no mail server
         listing = walk.researcher.get("/outbox/")
         for path in re.findall(r'href="(/outbox/[^"]+)"', listing.html):
             mail = walk.researcher.get(path)
