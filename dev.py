@@ -52,7 +52,7 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrom
 
 
 class Refusal(Exception):
-    """An error with one sentence for the person: dev.py prints it and exits with status 1."""
+    """An error whose one sentence is meant for the user: dev.py prints it and exits with status 1."""
 
 
 # --- setup ---------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ class Refusal(Exception):
 def set_up(*, dev: bool = False, demo: bool = False) -> None:
     """Create or complete ``.venv``; return at once if its stamp says that nothing changed.
 
-    `dev` and `demo` add packages to those of the portal. Packages that are there stay.
+    `dev` and `demo` add packages to those of the portal. Packages that are already installed stay.
     """
     wanted = _wanted(dev=dev, demo=demo)
     if _stamp_holds(wanted):
@@ -90,7 +90,10 @@ def _wanted(*, dev: bool, demo: bool) -> dict[str, str]:
 
 
 def _chosen_torch() -> str:
-    """Return the present or last value of GATEHOUSE_TORCH: a shell without it must not change the build."""
+    """Return GATEHOUSE_TORCH, or its last value if it is unset.
+
+    A shell without it must not change the build.
+    """
     return os.environ.get("GATEHOUSE_TORCH") or _read_stamp().get("chosen torch", "")
 
 
@@ -121,7 +124,7 @@ def _venv_works() -> bool:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Hold the kernel's lock on the checkout's folder, so that two first runs do not install at the same time."""
+    """Lock the checkout's folder, so that two first runs do not install at the same time."""
     descriptor = os.open(CHECKOUT, os.O_RDONLY)
     try:
         try:
@@ -135,7 +138,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _ensure_venv() -> None:
-    """Make ``.venv`` if there is none; replace one in which an installation was interrupted."""
+    """Create ``.venv`` if it is missing; replace it if an installation was interrupted."""
     if _venv_works():
         return
     if VENV.exists():
@@ -168,7 +171,7 @@ def install_demo(digest: str) -> None:
 
 
 def install_torch(requirement: str) -> None:
-    """Install torch on its own, or say that this Python has no such build and continue without it."""
+    """Install torch on its own; if this Python has no suitable build, say so and continue without it."""
     if requirement == "none":
         say("Leaving torch out, because GATEHOUSE_TORCH=none: recoveries cannot run here")
         return
@@ -199,7 +202,7 @@ INSTALLERS: dict[str, Callable[[str], None]] = {
 
 
 def pip(*arguments: str) -> None:
-    """Run pip. If pip fails it cleans up after itself, so the environment stays usable."""
+    """Run pip. If it fails, it cleans up after itself, so the environment stays usable."""
     if _run_pip(*arguments, capture=False).returncode != 0:
         UNFINISHED.unlink()
         raise Refusal("pip failed; its output is above. Run the same command again once the cause is gone.")
@@ -255,8 +258,9 @@ def bench(arguments: list[str]) -> None:
 
 
 def test(arguments: list[str]) -> None:
-    """Run pytest in the checkout; the whole suite runs as four processes. In continuous integration a missing
-    browser is a failure, not a skip.
+    """Run pytest in the checkout; the whole suite runs as four processes.
+
+    In continuous integration a missing browser is a failure, not a skip.
     """
     set_up(dev=True)
     chromium = find_chromium() or install_chromium()
@@ -271,13 +275,13 @@ def test(arguments: list[str]) -> None:
 
 
 def find_chromium() -> str:
-    """Return the browser that CHROMIUM names, else one on PATH, else ""."""
+    """Return the browser that CHROMIUM names, or one found on PATH, or ""."""
     names = filter(None, [os.environ.get("CHROMIUM"), *CHROMIUM_NAMES])
     return next(filter(None, map(shutil.which, names)), "")
 
 
 def install_chromium() -> str:
-    """Install Chromium if we are root on Debian, else say that browser tests will skip."""
+    """Install Chromium if we are root on Debian; otherwise say that browser tests will be skipped."""
     _apt_install("Chromium for the browser tests", "chromium")
     found = find_chromium()
     if not found:
@@ -286,7 +290,7 @@ def install_chromium() -> str:
 
 
 def has_nginx() -> bool:
-    """Return whether nginx is installed, and envsubst, which fills in its configuration."""
+    """Return whether nginx is installed, together with envsubst, which fills in its configuration."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin:/sbin"
     return all(shutil.which(name, path=path) for name in ("nginx", "envsubst"))
 
@@ -319,7 +323,7 @@ def _run(command: list[str], environment: dict[str, str]) -> "subprocess.Complet
 
 
 def lint(arguments: list[str]) -> None:
-    """Run every check and print one line for each, followed by the output of a failed one."""
+    """Run every check and print one line for each, followed by the output of any that failed."""
     if arguments not in ([], ["--measure"]):
         raise Refusal("lint takes no arguments but --measure.")
     set_up(dev=True)
@@ -345,7 +349,7 @@ def lint(arguments: list[str]) -> None:
 
 
 def _check(name: str, command: list[str]) -> bool:
-    """Run one check. It needs no server, so the addresses that it gets lead nowhere."""
+    """Run one check. It needs no server, so it gets addresses that lead nowhere."""
     environment = _environment() | {
         "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "DATABASE_URL": "postgres://gatehouse@//nonexistent/gatehouse",
@@ -376,12 +380,12 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 
 def say(line: str) -> None:
-    """Print one line for the person on standard error: standard output belongs to the command."""
+    """Print one line for the user on standard error: standard output belongs to the command."""
     print(line, file=sys.stderr, flush=True)
 
 
 def split_state(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Take ``--state DIR`` (or ``--state=DIR``) out of the arguments, wherever it is before a ``--``."""
+    """Take ``--state DIR`` (or ``--state=DIR``) out of the arguments, anywhere before a ``--``."""
     rest, state = [], None
     remaining = iter(arguments)
     for argument in remaining:
@@ -407,10 +411,10 @@ def main(arguments: list[str]) -> None:
         return
     if name not in COMMANDS:
         raise Refusal(f"dev.py has no command {name!r}: it knows {', '.join(COMMANDS)}.")
-    if state or name != "test":  # a test run takes a temporary folder unless one is named
+    if state or name != "test":  # a test run uses a temporary folder unless one is named
         chosen = Path(state or os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse")
         os.environ["GATEHOUSE_STATE"] = str(chosen.expanduser().absolute())
-    if state and [name, *rest[:1]] == ["bench", "scale"]:  # the one benchmark that fills a folder to be kept
+    if state and [name, *rest[:1]] == ["bench", "scale"]:  # the only benchmark that keeps its folder
         rest += ["--state", os.environ["GATEHOUSE_STATE"]]
     COMMANDS[name](rest)
 

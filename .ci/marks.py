@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Check that what people read in a template is marked for translation; exit with status 1 and say where it is not.
+"""Check that the visible text of every template is marked for translation; exit with status 1 if not.
 
-It reads every file under `templates/` and refuses letters outside of `translate` and `blocktranslate`: in text, in the
-attributes that a reader sees or hears, and in what `default` gives. Code, comments and names are left alone. In a text
-email an indented line is code. `pluralize` is refused as well: other languages have other plurals (`blocktranslate count`).
+Read every file under `templates/` and refuse letters outside of `translate` and `blocktranslate`: in text, in
+attributes that are shown or read out, and in the argument of `default`. Code, comments and names are left
+alone. In a text email an indented line is code. `pluralize` is refused as well: other languages have other
+plurals (use `blocktranslate count`).
 """
 
 import re
@@ -21,13 +22,13 @@ SPOKEN = {"title", "alt", "placeholder", "aria-label", "data-label", "data-copy-
 BUTTONS = {"submit", "button", "reset"}  # types of an <input> that shows its value
 CODE = {"code", "pre", "kbd", "script", "style"}
 CLOSED_BY = {"blocktranslate": "endblocktranslate", "comment": "endcomment", "block width": "endblock"}
-VALUE = "\ue000"  # stands for `{{ ... }}`; no letter
+VALUE = "\ue000"  # replaces `{{ ... }}`; not a letter
 NO_PROSE = re.compile(rf"(?m)^(?: {{4}}.*|Subject:)|{VALUE}/\S*")  # in an email: code, its header, addresses
 FILTERS = re.compile(r"""\|(?:pluralize\b|(?:default|default_if_none|yesno):(["'])[^"']*?[^\W\d_].*?\1)""")
 
 
 def faults(path: str, source: str) -> Iterator[str]:
-    """Yield a line for each text of a template that is not marked."""
+    """Yield a line for each text in a template that is not marked."""
     rest, in_filters = _unmarked(source)
     found = _Html(rest).found if path.endswith(".html") else _lines(rest)
     for line, text in sorted([*found, *in_filters]):
@@ -35,7 +36,7 @@ def faults(path: str, source: str) -> Iterator[str]:
 
 
 def _unmarked(source: str) -> tuple[str, list[tuple[int, str]]]:
-    """Return the template without its tags and marked texts, on the same lines, and the texts that its filters give."""
+    """Return the template without tags and marked texts, on the same lines, and its filters' texts."""
     kept, in_filters, until = "", [], ""
     for token in Lexer(source).tokenize():
         kept += "\n" * (token.lineno - 1 - kept.count("\n"))
@@ -54,7 +55,7 @@ def _unmarked(source: str) -> tuple[str, list[tuple[int, str]]]:
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    """Return the lines of a text email that hold letters, with their numbers."""
+    """Return the lines of a text email that contain letters, with their numbers."""
     text = NO_PROSE.sub("", text)
     return [(number, line) for number, line in enumerate(text.split("\n"), 1) if _is_read(line)]
 
@@ -64,7 +65,7 @@ def _is_read(text: str) -> bool:
 
 
 class _Html(HTMLParser):
-    """Collects the texts and attributes of a page that hold letters, with their lines."""
+    """A parser that collects the texts and attributes of a page that contain letters, with line numbers."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
-"""Measure how the code is cut: lengths and names of functions, import chains between modules, commit subjects.
+"""Measure how the code is divided: lengths and names of functions, import chains, commit subjects.
 
-    ./dev.py lint --measure        a table; docs/design/0017-the-house-second-plan.md has it before and after
+    ./dev.py lint --measure        print a table; docs/design/0017-the-house-second-plan.md has earlier ones
 
-A private function has one leading underscore. It is used once if its name occurs exactly twice in its own file. A
-word of a name is what stands between underscores. Floors count the longest import chain, arrows the imports from one to
-another: of all modules of a package, and of what lies directly in it. Migrations are left out. Standard library only.
+A private function has one leading underscore. It is used once if its name occurs exactly twice in its own file.
+The words of a name are separated by underscores. Floors are the length of the longest import chain, arrows the
+number of imports: between all modules of a package, and between its direct children. Migrations are left out.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from prose import faults, read_words
 
 ROOMS = ("portal", "model_ops", "access_requests")
 PACKAGES = ("access_requests.services", "model_ops.services", "model_ops.recovery")
-# Names that Python, Django, Celery or gunicorn chose, and that we only fill in.
+# Names that Python, Django, Celery or gunicorn chose, and that we only implement.
 FIXED = frozenset(
     {
         "add_arguments", "check", "clean", "close", "configure", "configure_user", "contribute_to_class",
@@ -55,12 +56,12 @@ class Function:
 
     @property
     def is_ours(self) -> bool:
-        """Whether we chose the name."""
+        """Return whether we chose the name."""
         return not self.name.startswith("__") and self.name not in FIXED
 
 
 def sources() -> list[Path]:
-    """Return the Python files of the three rooms, migrations left out."""
+    """Return the Python files of the three top-level packages, without migrations."""
     return [
         path for room in ROOMS for path in sorted(Path(room).rglob("*.py")) if "migrations" not in path.parts
     ]
@@ -85,7 +86,7 @@ def module_of(path: Path) -> str:
 
 
 def imports(package: str) -> dict[str, set[str]]:
-    """Return for each module of a package which other modules of it are imported there, in functions as well."""
+    """Return, for each module of a package, the other modules that it imports, even inside functions."""
     paths = {module_of(path): path for path in sources()}
     inside = {name: path for name, path in paths.items() if name.startswith(f"{package}.")}
     return {name: set(_imported(path, name, inside)) for name, path in inside.items()}
@@ -101,7 +102,7 @@ def _imported(path: Path, module: str, inside: Iterable[str]) -> Iterator[str]:
 
 
 def by_room(package: str, arrows: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Return the arrows between what lies directly in a package: its folders, and modules in none."""
+    """Return the imports between the folders of a package and its modules outside of any folder."""
 
     def room(name: str) -> str:
         return name.removeprefix(f"{package}.").partition(".")[0]
@@ -113,12 +114,12 @@ def by_room(package: str, arrows: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def count(arrows: dict[str, set[str]]) -> int:
-    """Return how many arrows lead from one of these to another."""
+    """Return how many imports there are between these."""
     return sum(other in arrows for others in arrows.values() for other in others)
 
 
 def floors(arrows: dict[str, set[str]]) -> int:
-    """Return the number of modules in the longest chain; an arrow that closes a circle is left out."""
+    """Return the number of modules in the longest import chain; an import that closes a cycle is left out."""
     known: dict[str, int] = {}
 
     def above(module: str, below: frozenset[str]) -> int:
@@ -135,7 +136,7 @@ def share(part: Iterable[object], whole: Iterable[object]) -> str:
 
 
 def subjects(count: int = 100) -> list[int]:
-    """Return the lengths of the newest commit subjects; none where there is no git."""
+    """Return the lengths of the newest commit subjects, or an empty list without git."""
     said = subprocess.run(
         ["git", "log", f"-{count}", "--format=%s"], capture_output=True, text=True, check=False
     )

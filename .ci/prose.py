@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Checks the words of what people read against `.ci/words.txt`; exits with status 1 and says where and what instead.
+"""Check the project's prose against `.ci/words.txt`.
 
-It reads every tracked `*.py` (comments, docstrings and other string literals), `*.md` and template, except
-migrations. Names are left alone: a literal of one word without a capital, what stands in backticks, template tags
-(but not the text that `translate` holds), and any word that is part of a path, an address, a key or an identifier.
-Standard library only.
+On a refused word, exit with status 1 and say what to write. Read every tracked `*.py` (comments, docstrings
+and other string literals), `*.md` and template, except migrations. Names are left alone: a literal of one
+word without a capital, text in backticks, template tags (but not the text in `translate`), and any word that
+is part of a path, an address, a key or an identifier. Standard library only.
 """
 
 import io
@@ -19,10 +19,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / ".ci" / "words.txt"
 OPENING = re.compile(r"(?i)^([a-z]*)('''|\"\"\"|'|\")")
-FIELDS = re.compile(r"\{[^{}]*\}")  # of an f-string; Python before 3.12 has one token for the whole literal
-TRANSLATED = r"\{%\s*translate\s+[\"']|\{[{%][^{}]*?\b_\([\"']"  # up to the text, so that it is read
+FIELDS = re.compile(r"\{[^{}]*\}")  # of an f-string; before Python 3.12 the whole literal is one token
+TRANSLATED = r"\{%\s*translate\s+[\"']|\{[{%][^{}]*?\b_\([\"']"  # up to the text, so that the text is checked
 TAGS = re.compile(rf"{TRANSLATED}|\{{%.*?%\}}|\{{\{{.*?\}}\}}|\{{#|#\}}", re.DOTALL)
-SPOKEN = r"(?:aria-label|title|alt|placeholder|value|content)"  # attributes that a reader sees or hears
+SPOKEN = r"(?:aria-label|title|alt|placeholder|value|content)"  # attributes that are shown or read out
 MARKUP = re.compile(rf"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*?\b{SPOKEN}=\"|<[^>]*>", re.DOTALL)
 CODE = re.compile(r"```.*?```|``.+?``|`(?:[^`\n]|\n(?!\s*\n))*`", re.DOTALL)
 LINKED = re.compile(r"\]\([^)\s]*\)")  # the address of a Markdown link
@@ -30,7 +30,7 @@ LINKED = re.compile(r"\]\([^)\s]*\)")  # the address of a Markdown link
 
 @dataclass(frozen=True)
 class Words:
-    """The list: one pattern for all phrases, what to write for each, and the files that it does not cover."""
+    """The word list: one pattern for all phrases, their replacements, and the files not covered."""
 
     pattern: re.Pattern[str]
     instead: dict[str, str]
@@ -38,7 +38,10 @@ class Words:
 
 
 def read_words(text: str) -> Words:
-    """Return the list written in `text`; a phrase that is fine as it stands is found too, so that it hides the rest."""
+    """Parse the word list in `text`.
+
+    Allowed phrases are part of the pattern, so that they hide the refused words in them.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     quoting = tuple(line[1:].strip() for line in lines if line.startswith("!"))
     phrases = [line.partition(":") for line in lines if not line.startswith("!")]
@@ -60,7 +63,10 @@ def texts(path: str, source: str) -> Iterator[tuple[int, str]]:
 
 
 def _python(source: str) -> Iterator[tuple[int, str]]:
-    """Yield comments and literals; neighbouring tokens are not joined, so a phrase cut by a quote is not found."""
+    """Yield comments and literals.
+
+    Neighbouring tokens are not joined, so a phrase split between two literals is missed.
+    """
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         kind = tokenize.tok_name[token.type]
         text = _literal(token.string) if kind == "STRING" else token.string
@@ -69,7 +75,7 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
 
 
 def _literal(written: str) -> str:
-    """Return what stands between the quotes of a literal, without the replacement fields of an f-string."""
+    """Return the text between the quotes of a literal, without the replacement fields of an f-string."""
     opening = OPENING.match(written)
     assert opening is not None  # noqa: S101 - the tokenizer found a literal
     text = written[opening.end() : -len(opening[2])]
@@ -77,7 +83,7 @@ def _literal(written: str) -> str:
 
 
 def _blank(pattern: re.Pattern[str], text: str) -> str:
-    """Return the text with a private mark for every match, which no word is next to, and with its line ends kept."""
+    """Replace every match by a placeholder that is part of no phrase; keep line ends."""
     return pattern.sub(lambda found: "\ue000" + "\n" * found[0].count("\n"), text)
 
 
@@ -93,7 +99,7 @@ def faults(path: str, source: str, words: Words) -> Iterator[str]:
 
 
 def tracked() -> list[str]:
-    """Return the files to read; in a folder that is no checkout, what a checkout would track there."""
+    """Return the tracked files; in a folder that is not a checkout, the files that a checkout would track."""
     kinds = ("**/*.py", "**/*.md", "templates/**/*")
     try:
         listed = subprocess.run(

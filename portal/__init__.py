@@ -1,42 +1,42 @@
-"""The site: composes people side and weights side, and owns nothing that they could own.
+"""The site: combines the people side and the weights side, and owns nothing that belongs to either.
 
 accounts         people: accounts, sessions, sign-in, profile
 database         Django's backend for PostgreSQL with a pool and limits
-demo             the demo model and the walk through the whole job
+demo             the demo model, and a run through the whole job
 embedded         PostgreSQL, Valkey and the whole portal started from Python
 pages            pages that need both sides
-admin            titles of the admin's site
-admin_site       the admin's site, whose pages never answer 5xx
+admin            titles of the admin site
+admin_site       the admin site, whose pages never answer 5xx
 apps             Django's configuration of this app
-arriving         one request while it arrives, and when it is late
-cache            the cache, without which pages still stand
+arriving         collects a request as it arrives, with time limits
+cache            the cache; pages work without it
 celery           the Celery application
-clock            beat's schedule, in memory
-context          what every template may use
+clock            beat's schedule, kept in memory
+context          variables for every template
 database_rights  what the portal's database role may do
-door             what stands before Django: trusted headers, sizes of requests
-draining         how a web worker stops without cutting anyone off
-environment      reads the environment; a wrong value is one sentence
-errors           the pages of errors
+door             checks in front of Django: trusted headers, sizes of requests
+draining         lets a web worker stop without cutting anyone off
+environment      reads the environment; one sentence for a wrong value
+errors           error pages
 health           `/healthz`
-housekeeping     deletes what is kept for a limited time
+housekeeping     deletes expired data
 middleware       the client's address, bodies refused unread, former ids
-outbox           emails on a page, where there is no mail server
-outgoing         answers that a client is slow to take
-parts            which variables of the environment each process gets
-private          runs a module with files and memory closed to others
-proxies          whose word counts about a client's address
+outbox           shows emails on a page if there is no mail server
+outgoing         answers to slow clients
+parts            which environment variables each process gets
+private          runs a module with private files and memory
+proxies          which proxies are trusted about a client's address
 refusing         refusals before a request is read
 settings         Django's settings, all from the environment
-shares           what connections hold, counted by sender
+shares           counts what connections hold, by sender
 signs            signs of life of the workers and the clock
-smtp             SMTP whose conversations end
+smtp             SMTP with a time limit on each conversation
 tasks            the housekeeping task
-unavailable      what people and clients are told while database or disk are missing
-urls             every address of the site, in the order in which they are tried
-webserver        settings of gunicorn
+unavailable      answers while the database is down or a disk is full
+urls             every address of the site, in matching order
+webserver        gunicorn's settings
 webworker        gunicorn's worker, whose threads never wait for slow clients
-wsgi             what gunicorn serves
+wsgi             the WSGI application
 """
 
 from portal.celery import app as celery_app

@@ -1,4 +1,4 @@
-"""The admin's site: whatever is asked of any of its pages, the answer is no 5xx."""
+"""The admin's site, which answers 400 where Django would fail with a 5xx."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from portal.errors import Unreadable
 log = logging.getLogger(__name__)
 
 View = Callable[..., HttpResponseBase]
-# What Django and PostgreSQL make of filters, ids and values that no page of ours writes.
+# What Django and PostgreSQL raise for filters, ids and values that none of our pages writes.
 NONSENSE = (
     IncorrectLookupParameters, FieldError, FieldDoesNotExist, ValidationError, DataError, ValueError, OverflowError,
 )  # fmt: skip
-# Lookups that Django knows and this database has no function or type for.
+# Lookups that Django knows, but for which this database has no function or type.
 UNKNOWN_THERE = (
     errors.UndefinedFunction,
     errors.DatatypeMismatch,
@@ -41,16 +41,17 @@ SENTENCE = _(
 
 
 class AdminSite(admin.AdminSite):
-    """Answers 400 with a sentence where Django lets the error of a made-up filter, id or value through."""
+    """An admin site that answers 400 with a sentence if a made-up filter, id or value makes Django fail."""
 
     def admin_view(self, view: View, cacheable: bool = False) -> View:  # type: ignore[override]  # it wraps, as Django's own does
-        """Guard each view, its lazy rows and its template included."""
+        """Guard each view, including its lazy rows and its template."""
 
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
                 response = view(request, *args, **kwargs)
-                # Instead of saying why, Django blames the database, or leads to the list without any filter.
+                # Instead of naming the cause, Django blames the database, or redirects to the unfiltered
+                # list.
                 blames_database = getattr(response, "template_name", "") == "admin/invalid_setup.html"
                 if blames_database or response.get("Location", "").endswith(f"?{ERROR_FLAG}=1"):
                     raise IncorrectLookupParameters
@@ -66,7 +67,7 @@ class AdminSite(admin.AdminSite):
         return super().admin_view(guarded, cacheable)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """Show the start page, with a warning while the mail server takes no emails."""
+        """Show the start page, with a warning while the mail server is refusing emails."""
         from access_requests.admin.log import (
             say_what_waits,  # needs the models, which are loaded after this site
         )

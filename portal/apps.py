@@ -10,7 +10,7 @@ class PortalConfig(AppConfig):
 
 
 class AdminConfig(apps.AdminConfig):
-    """Django's admin on our site, which answers requests that make no sense with a sentence."""
+    """Django's admin on our own site."""
 
     default = False
     default_site = "portal.admin_site.AdminSite"

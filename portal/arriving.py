@@ -1,7 +1,7 @@
-"""One request while it arrives: its bytes in memory, and when it is late.
+"""Collect one request as it arrives, and decide when it is late.
 
-The web server's main loop reads heads and small bodies itself, so that a slow sender costs bytes and a place, never a
-thread. gunicorn's own parser reads the head, once, when it is complete.
+The web server's main loop reads heads and small bodies itself, so that a slow sender costs bytes and a place,
+but never a thread. gunicorn's own parser reads the head once, when it is complete.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import Unreader
 
-LONGEST_HEAD = 2**16  # bytes, as much as docker/nginx hands on
-SMALL = 2**20  # bytes of a body that is collected in memory; more only where the application takes a stream
+LONGEST_HEAD = 2**16  # bytes, as many as docker/nginx passes on
+SMALL = 2**20  # bytes of a body that is collected in memory; larger ones only as a stream
 HEAD_WITHIN = 20.0  # seconds from the first byte
-GRACE = 30.0  # seconds for a body, and one more for each
+GRACE = 30.0  # seconds for a body, and one more for every
 FLOOR = 2**13  # bytes of it that have arrived
-WINDOW = 60.0  # seconds of waiting in which a stream must bring WINDOW * FLOOR bytes
+WINDOW = 60.0  # seconds of waiting in which a stream must deliver WINDOW * FLOOR bytes
 END_OF_HEAD = b"\r\n\r\n"
 BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 
 
 class Line(Unreader):  # type: ignore[misc]
-    """What gunicorn's parser reads from: the bytes that are here, and then the socket, if it was given one."""
+    """The input of gunicorn's parser: first the bytes already received, then the socket, if there is one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Line(Unreader):  # type: ignore[misc]
         self.since: float | None = None
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Return bytes from the socket, b"" where there is none: what is complete never waits for a client."""
+        """Return bytes from the socket, or b"" without one: a complete request never waits for its client."""
         if self.sock is None:
             return b""
         began = self.since = time.monotonic()
@@ -51,7 +51,10 @@ class Line(Unreader):  # type: ignore[misc]
         return piece
 
     def is_slow(self, now: float) -> bool:
-        """Whether the last WINDOW seconds of waiting brought less than the floor; asked by another thread."""
+        """Return whether the last WINDOW seconds of waiting brought less than the floor.
+
+        Another thread calls this.
+        """
         since = self.since
         waited = self.waited + (now - since if since is not None else 0.0)
         if waited - self._marked_wait < WINDOW:
@@ -62,7 +65,7 @@ class Line(Unreader):  # type: ignore[misc]
 
 
 class Arrived(RequestParser):  # type: ignore[misc]
-    """A parser whose one request was read before a thread took it."""
+    """A parser for one request that was read before a thread took it."""
 
     def __init__(self, cfg: Any, peer: Any) -> None:
         super().__init__(cfg, [], peer)
@@ -70,7 +73,7 @@ class Arrived(RequestParser):  # type: ignore[misc]
         self.error: Exception | None = None
 
     def read_head(self, head: bytes) -> Request | None:
-        """Parse a complete head; its refusal is raised in the thread that answers it."""
+        """Parse a complete head. A refusal is raised in the thread that answers it."""
         self.unreader.unread(head)
         try:
             return super().__next__()
@@ -84,16 +87,17 @@ class Arrived(RequestParser):  # type: ignore[misc]
         return self.mesg
 
     def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
-        """Skip what the application left of a body in memory; False where it would have to come from the socket."""
+        """Skip the unread rest of a body in memory; return False if it would have to come from the socket."""
         if self.unreader.sock is not None:
             return not getattr(self.mesg.body.reader, "length", 1)
         return bool(super().finish_body())
 
 
 class Arriving:
-    """What has come of one request. `feed` it, then look at `complete`; `lateness` says when to give up.
+    """The part of one request that has arrived.
 
-    `sender` is the address it is counted for: the peer, and once the head is here what a trusted proxy says of it.
+    Call `feed`, then check `complete`; `is_late` says when to give up. `sender` is the address it is counted
+    for: the peer, and once the head has arrived, the address that a trusted proxy names.
     """
 
     def __init__(self, cfg: Any, peer: Any, *, now: float) -> None:
@@ -110,7 +114,7 @@ class Arriving:
 
     @property
     def complete(self) -> bool:
-        """Whether a thread can answer it without waiting for the client."""
+        """Return whether a thread can answer it without waiting for the client."""
         return self.parser.error is not None or (self.request is not None and len(self.data) >= self.length)
 
     @property
@@ -118,12 +122,12 @@ class Arriving:
         return self.request is not None and isinstance(self.request.body.reader, ChunkedReader)
 
     def feed(self, piece: bytes, *, now: float) -> bool:
-        """Add bytes; True where they completed the head, from which moment the body's time runs."""
+        """Add bytes. Return True if they completed the head, when the body's time starts."""
         seen = max(0, len(self.data) - len(END_OF_HEAD) + 1)
         self.data += piece
         if not self.in_head:
             return False
-        broken = BARE_LINE_END.search(self.data, seen)  # never ends as a head must; the parser says so
+        broken = BARE_LINE_END.search(self.data, seen)  # does not end as a head must; the parser says so
         if self.data.find(END_OF_HEAD, seen) < 0 and not broken:
             if len(self.data) > LONGEST_HEAD:
                 self.parser.error = LimitRequestHeaders(f"more than {LONGEST_HEAD} bytes")
@@ -136,12 +140,12 @@ class Arriving:
         return self.request is not None
 
     def is_late(self, now: float) -> bool:
-        """Whether it has been slower than a head or a body may be, silent or not."""
+        """Return whether it has taken longer than a head or a body may, even if bytes kept coming."""
         waited = now - self.began
         return waited > (HEAD_WITHIN if self.in_head else GRACE + len(self.data) / FLOOR)
 
     def hand_over(self, sock: socket.socket | None = None) -> Arrived:
-        """Give the parser all bytes, and the socket where the rest of the body is to come from it."""
+        """Pass all bytes to the parser, with the socket if the rest of the body is to come from it."""
         self.parser.unreader.unread(bytes(self.data))
         self.parser.unreader.sock = sock
         return self.parser

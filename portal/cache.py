@@ -1,4 +1,4 @@
-"""The cache, which holds rate limits: pages stand while its server is away."""
+"""A cache that tolerates an unavailable server: it contains rate limits, and pages must work without it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from django_redis.cache import RedisCache
 
 
 class ForgivingCache(RedisCache):  # type: ignore[misc]
-    """With IGNORE_EXCEPTIONS, `add` answers None when the server is away: that counts as added.
+    """A Redis cache whose `add` counts as successful while the server is unavailable.
 
-    allauth takes a lock by `add` before it counts tries; refused, it would tell everyone who signs in
-    that they tried too often.
+    With IGNORE_EXCEPTIONS, Django's `add` returns None then. allauth takes a lock with `add` before it counts
+    attempts; if that failed, everyone who signs in would read that they tried too often.
     """
 
     def add(self, *args: Any, **kwargs: Any) -> bool:

@@ -19,13 +19,16 @@ _master = 0
 
 @celeryd_init.connect
 def be_a_worker(**_: Any) -> None:
-    """Workers have a worker's limits at the database; what else loads this module, such as a command, has its own."""
+    """Apply a worker's database limits.
+
+    Other programs that load this module, such as commands, have their own.
+    """
     kinds.become(kinds.WORKER)
 
 
 @worker_init.connect
 def remember_master(**_: Any) -> None:
-    """Note the worker's main process, and let it give signs of life."""
+    """Remember the worker's main process, and start its signs of life."""
     global _master
     from portal.signs import Signing  # the cache needs settings
 
@@ -35,6 +38,6 @@ def remember_master(**_: Any) -> None:
 
 @worker_process_init.connect
 def end_with_master(**_: Any) -> None:
-    """Make a process of the pool end when the worker's main process does, also by `kill -9`."""
+    """Make a process of the pool end when the worker's main process does, even by `kill -9`."""
     if _master and os.getpid() != _master:
         die_with(_master)

@@ -1,7 +1,7 @@
-"""Celery beat's schedule: in memory, and with a sign of life that its supervisor can see.
+"""Celery beat's schedule: in memory, with a sign of life that its supervisor can see.
 
-No file keeps the times of last runs: a file that a kill cut short would stop beat at every start. Everything is due when
-beat starts, and every periodic task may run twice at once, so two clocks do no harm.
+No file stores the times of last runs: a file cut short by a kill would stop beat at every start. Everything
+is due when beat starts, and every periodic task may run twice at once, so two clocks do no harm.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from portal import signs
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0  # seconds
-HUNG_AFTER = 45  # seconds without a turn, after which the clock ends itself, to be started again
-EARLIER = timedelta(days=365)  # than any interval
+HUNG_AFTER = 45  # seconds without a turn, after which the clock exits, to be started again
+EARLIER = timedelta(days=365)  # longer than any interval
 
 
 class Clock(Scheduler):
@@ -44,13 +44,13 @@ class Clock(Scheduler):
             entry.last_run_at = entry.default_now() - EARLIER
 
     def tick(self, *args: Any, **options: Any) -> float:
-        """Give a sign, send what is due, and return the seconds until the next turn."""
+        """Touch the file, send what is due, and return the seconds until the next turn."""
         self.sign()
         return min(float(super().tick(*args, **options)), LOOK_EVERY)
 
     def sign(self) -> None:
-        """Touch the file, put the end of a hung clock off, and tell /healthz every few seconds."""
-        with suppress(OSError, ValueError):  # no such folder, or a standard error that is no file
+        """Touch the file, postpone the exit of a hung clock, and sign for /healthz every few seconds."""
+        with suppress(OSError, ValueError):  # no such folder, or standard error is not a file
             faulthandler.dump_traceback_later(HUNG_AFTER, exit=True, file=sys.__stderr__ or sys.stderr)
             if self.file is not None:
                 self.file.touch(mode=0o600)
@@ -59,12 +59,15 @@ class Clock(Scheduler):
             signs.sign(signs.CLOCK)
 
     def close(self) -> None:
-        """End the clock, and with it the watch over it: a process that lives on would be ended as hung."""
+        """Stop the clock and its watchdog, which would end a process that lives on as hung."""
         faulthandler.cancel_dump_traceback_later()
         super().close()
 
     def _ensure_connected(self) -> Any:
-        """As Celery's, with a sign at each try: a clock that waits for its broker is not hung."""
+        """Connect as Celery does, with a sign of life at each attempt.
+
+        A clock waiting for its broker is not hung.
+        """
 
         def again(error: Exception, seconds: float) -> None:
             self.sign()

@@ -1,4 +1,4 @@
-"""What every page may use beside its own context."""
+"""Variables that every template can use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portal.outbox import outbox_is_open
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
-    """`outbox_open`, `no_mail_server`, `demo`, and `sign_in_next`: the page to come back to after signing in."""
+    """Return `outbox_open`, `no_mail_server`, `demo`, and `sign_in_next`: where to return after sign-in."""
     entrance = (
         request.path_info.startswith("/accounts/") or request.method != "GET" or request.path_info == "/"
     )

@@ -1,7 +1,8 @@
-"""What the portal's database role may do: the table, and how migrate applies it.
+"""What the portal's database role may do, and how `migrate` applies it.
 
-The owner's role makes and changes tables and is used by migrate alone. The portal's role reads and writes rows, and
-less than that where rows are evidence. `access_requests.services.event_log.protection` asks the database what came of it.
+The owner's role creates and changes tables, and only migrate uses it. The portal's role reads and writes
+rows, with fewer rights where rows are evidence. `access_requests.services.event_log.protection` checks the
+result in the database.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from portal.embedded.roles import ATTRIBUTES, NEW_ROLE
 from portal.parts import OWNER_DATABASE
 
 EVERY_TABLE = ("SELECT", "INSERT", "UPDATE", "DELETE")
-TABLES: dict[str, tuple[str, ...]] = {  # one that does not exist (yet) is passed over
+TABLES: dict[str, tuple[str, ...]] = {  # one that does not exist (yet) is skipped
     "access_requests_event": ("SELECT", "INSERT"),
     "access_requests_eventtext": ("SELECT", "INSERT"),
     "access_requests_eventlink": ("SELECT",),  # rows come from a trigger that runs as the owner
@@ -30,15 +31,15 @@ TABLES: dict[str, tuple[str, ...]] = {  # one that does not exist (yet) is passe
     "django_migrations": ("SELECT",),
 }
 SEQUENCES = ("USAGE", "SELECT")
-FUNCTIONS: tuple[str, ...] = ()  # functions of this project that the portal may call; triggers need no right
+FUNCTIONS: tuple[str, ...] = ()  # functions of this project that the portal may call; triggers need no rights
 
 
 @contextmanager
 def as_owner(connection: BaseDatabaseWrapper) -> Iterator[str]:
-    """Make `connection` the owner's while the block runs, and hand out the name of the portal's role.
+    """Make `connection` the owner's while the block runs, and yield the name of the portal's role.
 
-    The name is "" where one role is both, because `GATEHOUSE_OWNER_DATABASE_URL` is not set. A connection that is
-    another user's than `DATABASE_URL` names (a test run's) counts as the owner's. The database stays the same.
+    The name is "" if one role is both, because `GATEHOUSE_OWNER_DATABASE_URL` is not set. A connection of a
+    user that `DATABASE_URL` does not name (in a test run) counts as the owner's. The database stays the same.
     """
     portal, owner = environment.database(), environment.owner_database()
     settings = connection.settings_dict
@@ -63,9 +64,10 @@ def _reconnect_with(connection: BaseDatabaseWrapper, settings: dict[str, object]
 
 
 def make_role(connection: BaseDatabaseWrapper, role: str) -> None:
-    """Make the portal's role with the password in `DATABASE_URL` if it is missing, and take attributes it must not have.
+    """Create the portal's role if it is missing, and remove the attributes it must not have.
 
-    A role that exists keeps its password. Raises `CommandError` with the SQL to run where the owner may not do it.
+    A new role gets the password in `DATABASE_URL`; an existing role keeps its own. Raises `CommandError` with
+    the SQL to run if the owner is not allowed to do this.
     """
     name = connection.ops.quote_name(role)
     with connection.cursor() as cursor:
@@ -103,9 +105,10 @@ def _password_clause(connection: BaseDatabaseWrapper, role: str) -> str:
 
 
 def grant_rights(connection: BaseDatabaseWrapper, role: str) -> None:
-    """Give the portal's role what the table says and take everything else; idempotent, in one transaction.
+    """Grant the portal's role exactly the rights in the table and revoke all others.
 
-    Raises `CommandError` where the owner's role does not own a table, or the portal's role owns one.
+    Idempotent; one transaction. Raises `CommandError` if the owner's role does not own a table, or the
+    portal's role owns one.
     """
     name = connection.ops.quote_name(role)
     with connection.cursor() as cursor:
@@ -115,7 +118,7 @@ def grant_rights(connection: BaseDatabaseWrapper, role: str) -> None:
             for what in ("current_schema()", "current_database()")
         )
         with transaction.atomic(using=connection.alias):
-            # It belongs to no role at all: through one it could have every right that is taken here.
+            # It must not be a member of any role, through which it could regain every right revoked here.
             cursor.execute(
                 "SELECT roleid::regrole::text FROM pg_auth_members"
                 " WHERE member = (SELECT oid FROM pg_roles WHERE rolname = %s)",
@@ -123,7 +126,7 @@ def grant_rights(connection: BaseDatabaseWrapper, role: str) -> None:
             )
             roles = [granted for (granted,) in cursor.fetchall()]
             for statement in [
-                # PUBLIC keeps USAGE and CONNECT: roles for back-ups and monitoring may depend on them.
+                # PUBLIC keeps USAGE and CONNECT: roles for backups and monitoring may depend on them.
                 f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC",
                 f"REVOKE ALL ON SCHEMA {schema} FROM {name}",
                 f"GRANT USAGE ON SCHEMA {schema} TO {name}",
@@ -173,7 +176,7 @@ def _rights_on_tables(cursor: CursorWrapper, schema: str, name: str) -> list[str
 
 
 def _rights_on_functions(cursor: CursorWrapper, name: str) -> list[str]:
-    """Return statements about our functions alone: what an extension brought stays as it is."""
+    """Return statements for our functions only; functions of extensions stay as they are."""
     cursor.execute(
         "SELECT p.oid::regprocedure::text, p.proname FROM pg_proc p"
         " WHERE p.pronamespace = current_schema()::regnamespace AND pg_has_role(p.proowner, 'USAGE') AND NOT EXISTS"

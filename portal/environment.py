@@ -1,4 +1,4 @@
-"""Reads the environment; a wrong value stops the start with one sentence that names it."""
+"""Read the environment. A wrong value stops the start with one sentence that names it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def refuse(name: str, why: str) -> ImproperlyConfigured:
 
 
 def text(name: str, default: str = "") -> str:
-    """The value without blanks around it; the default when it is empty."""
+    """Return the value without surrounding spaces; the default if it is empty."""
     return os.environ.get(name, "").strip() or default
 
 
 def flag(name: str, *, default: bool = False) -> bool:
-    """`1`, `true`, `yes` or `on`; `0`, `false`, `no` or `off`; the default when empty or absent."""
+    """Return True for `1`, `true`, `yes`, `on`; False for `0`, `false`, `no`, `off`; the default if unset."""
     value = os.environ.get(name, "").strip().lower()
     if not value:
         return default
@@ -46,7 +46,7 @@ def flag(name: str, *, default: bool = False) -> bool:
 
 
 def whole_number(name: str, *, default: int, most: int, least: int = 1) -> int:
-    """A number from `least` to `most`, or the default when unset."""
+    """Return a number from `least` to `most`, or the default if unset."""
     value = os.environ.get(name, "").strip()
     if value and not (value.isascii() and value.isdigit() and least <= int(value) <= most):
         raise refuse(name, f"is {value!r}: write a number from {least} to {most}.")
@@ -54,7 +54,7 @@ def whole_number(name: str, *, default: int, most: int, least: int = 1) -> int:
 
 
 def state_folder() -> Path:
-    """`GATEHOUSE_STATE`, else `.gatehouse` in the checkout."""
+    """Return `GATEHOUSE_STATE`, or else `.gatehouse` in the checkout."""
     folder = Path(os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse").expanduser()
     if not folder.is_absolute():
         folder = Path.cwd() / folder
@@ -64,9 +64,9 @@ def state_folder() -> Path:
 
 
 def secret_key(state: Path) -> str:
-    """`SECRET_KEY`, else the one kept in the state folder, made on first use (mode 0600).
+    """Return `SECRET_KEY`, or else the key in the state folder, created on first use (mode 0600).
 
-    A part that signs nothing gets `none`: whatever it signed by mistake would be worth nothing anywhere.
+    A part that signs nothing gets `none`: anything it signed by mistake would be accepted nowhere.
     """
     given = os.environ.get("SECRET_KEY")
     if given == NO_KEY:
@@ -96,7 +96,7 @@ def secret_key(state: Path) -> str:
 
 
 def http_address(name: str, default: str = "") -> str:
-    """An http(s) address without a trailing slash, or the default when unset."""
+    """Return an http(s) address without a trailing slash, or the default if unset."""
     value = os.environ.get(name, default).strip().rstrip("/")
     if not value:
         return value
@@ -107,7 +107,7 @@ def http_address(name: str, default: str = "") -> str:
 
 
 def _split_address(address: str) -> SplitResult:
-    """The parts of an address; none of them where a bracket or the port makes no sense."""
+    """Return the parts of an address; all are empty if a bracket or the port is malformed."""
     try:
         parts = urlsplit(address)
         parts.port  # noqa: B018 - reading it checks it
@@ -117,7 +117,7 @@ def _split_address(address: str) -> SplitResult:
 
 
 def hub_endpoint(default: str) -> str:
-    """`GATEHOUSE_HUB_ENDPOINT`, as repositories that are followed there store it."""
+    """Return `GATEHOUSE_HUB_ENDPOINT` in the form stored with repositories that are followed there."""
     value = http_address("GATEHOUSE_HUB_ENDPOINT", default)
     endpoint = _clean_endpoint(value)
     if value and not endpoint:
@@ -128,7 +128,7 @@ def hub_endpoint(default: str) -> str:
 
 
 def _clean_endpoint(address: str) -> str:
-    """Scheme and host in lower case, the path as it is; "" for anything that is more or less than an address."""
+    """Return scheme and host in lower case and the path unchanged; "" for anything more or less than that."""
     parts = _split_address(address)
     more = parts.query or parts.fragment or parts.username is not None
     if parts.scheme not in {"http", "https"} or not parts.hostname or more:
@@ -137,7 +137,7 @@ def _clean_endpoint(address: str) -> str:
 
 
 def public_address(default: str) -> str:
-    """`GATEHOUSE_URL`: scheme, host and port alone, since the portal's pages stand at the root of their host."""
+    """Return `GATEHOUSE_URL`: scheme, host and port only, since the pages are at the root of their host."""
     value = http_address("GATEHOUSE_URL", default)
     parts = urlsplit(value)
     if parts.path or parts.username is not None:
@@ -164,7 +164,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def networks(name: str, default: str) -> list[Network]:
-    """Networks or single addresses, separated by commas."""
+    """Return networks or single addresses, separated by commas in the variable."""
     texts = os.environ.get(name, default).replace(",", " ").split()
     try:
         return [ipaddress.ip_network(text) for text in texts]
@@ -175,7 +175,7 @@ def networks(name: str, default: str) -> list[Network]:
 
 
 def database() -> dict[str, object]:
-    """`DATABASE_URL` as Django's setting: PostgreSQL, over TCP or a socket folder, pooled."""
+    """Return `DATABASE_URL` as Django's setting: PostgreSQL, over TCP or a socket folder, pooled."""
     if not os.environ.get("DATABASE_URL"):
         raise refuse(
             "DATABASE_URL", "is not set: start with ./dev.py, or give postgresql://user:password@host/name."
@@ -183,23 +183,24 @@ def database() -> dict[str, object]:
     parsed = _parse_database("DATABASE_URL")
     parsed["CONN_MAX_AGE"] = 0
     parsed["CONN_HEALTH_CHECKS"] = (
-        True  # a pooled connection that a restart of the server broke is not handed out
+        True  # a pooled connection that was broken by a restart of the server is not used
     )
     options = dict(parsed.get("OPTIONS") or {})  # type: ignore[call-overload]
-    parsed["OPTIONS"] = options | {"pool": True}  # its size and its patience: portal/database
+    parsed["OPTIONS"] = options | {"pool": True}  # its size and waiting times: portal/database
     return parsed
 
 
 def database_connections() -> int:
-    """`GATEHOUSE_DATABASE_CONNECTIONS`: how many connections all parts of the portal on this machine may hold together."""
+    """Return `GATEHOUSE_DATABASE_CONNECTIONS`: the most connections of all parts on this machine together."""
     name = "GATEHOUSE_DATABASE_CONNECTIONS"
     return whole_number(name, default=budget.TOTAL, least=budget.FEWEST, most=10_000)
 
 
 def web_processes(connections: int) -> int:
-    """`GATEHOUSE_WEB_PROCESSES`: how many web processes share the connections; no more than they are enough for.
+    """Return `GATEHOUSE_WEB_PROCESSES`: how many web processes share the connections.
 
-    Without it one per core, eight at most, and no more than there are connections for.
+    It must not exceed what the connections are enough for. The default is one per core, at most eight, within
+    that limit.
     """
     most = budget.most_web_processes(connections)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -216,7 +217,10 @@ def web_processes(connections: int) -> int:
 
 
 def owner_database() -> dict[str, object]:
-    """`GATEHOUSE_OWNER_DATABASE_URL`, for migrations alone; empty when unset. It names the database of `DATABASE_URL`."""
+    """Return `GATEHOUSE_OWNER_DATABASE_URL`, for migrations only; empty if unset.
+
+    It names the same database as `DATABASE_URL`.
+    """
     if not os.environ.get(OWNER_DATABASE):
         return {}
     owner, portal = _parse_database(OWNER_DATABASE), database()
@@ -249,7 +253,7 @@ def _parse_database(name: str) -> dict[str, object]:
 
 
 def redis_url() -> str:
-    """`REDIS_URL`: `redis://`, `rediss://` or `unix:///path/to/socket`."""
+    """Return `REDIS_URL`: `redis://`, `rediss://` or `unix:///path/to/socket`."""
     url = os.environ.get("REDIS_URL", "")
     if not url:
         raise refuse("REDIS_URL", "is not set: start with ./dev.py, or give redis://host:6379/0.")
@@ -259,16 +263,19 @@ def redis_url() -> str:
 
 
 def broker_url(redis: str) -> str:
-    """The same server as Celery names it (`redis+socket://` for a socket)."""
+    """Return the same server in Celery's form (`redis+socket://` for a socket)."""
     return redis.replace("unix://", "redis+socket://", 1) if redis.startswith("unix://") else redis
 
 
-EMAIL_SCHEMES = {"smtp", "smtp+tls", "smtp+ssl", "smtps"}  # smtps means STARTTLS here, as smtp+tls
+EMAIL_SCHEMES = {"smtp", "smtp+tls", "smtp+ssl", "smtps"}  # smtps means STARTTLS here, as does smtp+tls
 MAIL_TIMEOUT = 20  # seconds for one answer; portal.smtp bounds the whole conversation
 
 
 def mailer() -> dict[str, Any]:
-    """`EMAIL_URL` as the SMTP backend's options; empty when unset (emails are then read on the outbox page)."""
+    """Return `EMAIL_URL` as the SMTP backend's options; empty if unset.
+
+    Without it, the outbox page shows the emails.
+    """
     url = os.environ.get("EMAIL_URL", "")
     if not url:
         return {}
@@ -290,7 +297,7 @@ def mailer() -> dict[str, Any]:
 
 
 def mail_sender() -> str:
-    """`DEFAULT_FROM_EMAIL`: an address, or a name with the address in angle brackets."""
+    """Return `DEFAULT_FROM_EMAIL`: an address, or a name with the address in angle brackets."""
     value = text("DEFAULT_FROM_EMAIL", "Gatehouse <gatehouse@localhost>")
     try:
         validate_email(parseaddr(value)[1])
@@ -302,7 +309,7 @@ def mail_sender() -> str:
 
 
 def addresses(name: str) -> list[str]:
-    """Return email addresses, separated by commas; none when unset."""
+    """Return email addresses, separated by commas in the variable; none if unset."""
     found = [address for part in text(name).split(",") if (address := part.strip())]
     for address in found:
         try:
@@ -313,7 +320,7 @@ def addresses(name: str) -> list[str]:
 
 
 def anchor_file(state: Path) -> Path:
-    """Return `GATEHOUSE_ANCHOR_FILE`, else `anchors.log` in the state folder."""
+    """Return `GATEHOUSE_ANCHOR_FILE`, or else `anchors.log` in the state folder."""
     value = text("GATEHOUSE_ANCHOR_FILE")
     if value and (not Path(value).is_absolute() or Path(value).is_dir()):
         raise refuse("GATEHOUSE_ANCHOR_FILE", f"is {value!r}: write the absolute path of a file.")
@@ -321,7 +328,10 @@ def anchor_file(state: Path) -> Path:
 
 
 def log_file(name: str) -> Path | None:
-    """An absolute path of a file that another program writes, and that need not exist yet; None when unset."""
+    """Return the absolute path of a file that another program writes, or None if unset.
+
+    The file may not exist yet.
+    """
     value = text(name)
     if value and (not Path(value).is_absolute() or Path(value).is_dir()):
         raise refuse(name, f"is {value!r}: write the absolute path of nginx's JSON access log.")
@@ -329,7 +339,7 @@ def log_file(name: str) -> Path | None:
 
 
 def source_folders() -> list[Path]:
-    """`GATEHOUSE_SOURCES`: folders, separated by `:`, from which the admin may take weights."""
+    """Return `GATEHOUSE_SOURCES`: folders, separated by `:`, from which the admin may take weights."""
     folders = []
     for text in filter(None, os.environ.get("GATEHOUSE_SOURCES", "").split(":")):
         folder = Path(text)
@@ -342,7 +352,10 @@ def source_folders() -> list[Path]:
 
 
 def follow_tokens() -> dict[str, str]:
-    """`GATEHOUSE_FOLLOW_TOKENS`: `https://host=token` pairs separated by spaces, as endpoint -> token. No refusal repeats a token."""
+    """Return `GATEHOUSE_FOLLOW_TOKENS` as endpoint -> token.
+
+    The variable contains `https://host=token` pairs separated by spaces. No error repeats a token.
+    """
     tokens: dict[str, str] = {}
     for pair in os.environ.get("GATEHOUSE_FOLLOW_TOKENS", "").split():
         address, sign, token = pair.partition("=")
@@ -357,7 +370,10 @@ def follow_tokens() -> dict[str, str]:
 
 
 def follow_endpoints() -> list[str]:
-    """`GATEHOUSE_FOLLOW_ENDPOINTS`: addresses separated by spaces whose tokens the worker has, for a part that has none."""
+    """Return `GATEHOUSE_FOLLOW_ENDPOINTS`: addresses, separated by spaces, that the worker has tokens for.
+
+    This is for a part that has no tokens itself.
+    """
     found = []
     for address in os.environ.get(FOLLOW_ENDPOINTS, "").split():
         endpoint = _clean_endpoint(address.rstrip("/"))
@@ -373,7 +389,7 @@ PREFIX = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
 def delivery() -> str:
-    """`GATEHOUSE_DELIVERY`: which way bytes leave."""
+    """Return `GATEHOUSE_DELIVERY`: how the bytes of files are sent."""
     value = text("GATEHOUSE_DELIVERY", "own").lower()
     if value not in WAYS_OUT:
         raise refuse(
@@ -387,7 +403,10 @@ def delivery() -> str:
 
 
 def bucket(delivery: str) -> tuple[str, str]:
-    """`GATEHOUSE_S3_BUCKET` and `GATEHOUSE_S3_PREFIX`, without slashes around it; both empty where no bucket is used."""
+    """Return `GATEHOUSE_S3_BUCKET` and `GATEHOUSE_S3_PREFIX`; both are empty if no bucket is used.
+
+    The prefix has no slashes around it.
+    """
     if delivery != "s3":
         return "", ""
     name, prefix = text("GATEHOUSE_S3_BUCKET"), text("GATEHOUSE_S3_PREFIX").strip("/")
@@ -407,7 +426,10 @@ KNOWN_ISSUERS = "github=https://token.actions.githubusercontent.com gitlab=https
 
 
 def oidc_issuers() -> dict[str, str]:
-    """`GATEHOUSE_OIDC_ISSUERS`: `github=https://...` and `gitlab=https://...` separated by spaces, as issuer -> dialect; `none` for none."""
+    """Return `GATEHOUSE_OIDC_ISSUERS` as issuer -> dialect.
+
+    The variable contains `github=https://...` and `gitlab=https://...` separated by spaces, or `none`.
+    """
     issuers: dict[str, str] = {}
     value = text("GATEHOUSE_OIDC_ISSUERS", KNOWN_ISSUERS)
     for pair in [] if value.lower() == "none" else value.split():
@@ -427,7 +449,10 @@ def oidc_issuers() -> dict[str, str]:
 
 
 def bucket_endpoint(delivery: str, portal: str) -> str:
-    """`GATEHOUSE_S3_ENDPOINT`: on a host of its own, since huggingface_hub 1 takes another port for the same server."""
+    """Return `GATEHOUSE_S3_ENDPOINT`, which must be on its own host.
+
+    huggingface_hub 1 treats another port of the same host as the same server.
+    """
     value = http_address("GATEHOUSE_S3_ENDPOINT") if delivery == "s3" else ""
     if value and urlsplit(value).hostname == urlsplit(portal).hostname:
         raise refuse(

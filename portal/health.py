@@ -17,15 +17,15 @@ from portal.signs import CLOCK, signs
 NEEDED = ("database", "broker", "worker", CLOCK)
 
 CONNECT_WITHIN = 2  # seconds
-HOLDS = 1.0  # seconds for which an answer of the database stands for the next
+HOLDS = 1.0  # seconds for which an answer of the database is reused
 
 
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """200 when database, broker, the default worker and the clock are well, else 503.
+    """Answer 200 if database, broker, the default worker and the clock are well, or else 503.
 
-    Workers and clock are known by a sign of the last 30 seconds. Email, remotes and recovery are named, and may be
-    missing: pages and decisions do not need them.
+    Workers and clock are well if they gave a sign in the last 30 seconds. Email, remotes and recovery are
+    listed but may be missing: pages and decisions do not need them.
     """
     database = pulse.beats()
     try:
@@ -43,9 +43,10 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 class Pulse:
-    """Whether the database lets us in, asked by a connection outside of the pool, one at a time and at most once a second.
+    """A check that the database accepts connections, made outside of the pool at most once a second.
 
-    So it answers while every connection of the pool is in use, and strangers who ask often cost no more than one.
+    Checks run one at a time. So there is an answer while every connection of the pool is in use, and
+    strangers who ask often cost no more than one.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,10 @@ class Pulse:
         self._asked_at = float("-inf")
 
     def beats(self) -> bool:
-        """Return the newest answer. While another thread is asking, return the previous one; wait only for the very first."""
+        """Return the latest result.
+
+        While another thread is checking, return the previous one; wait only for the very first.
+        """
         known = self._asked_at > float("-inf")
         if time.monotonic() - self._asked_at < HOLDS or not self._asking.acquire(blocking=not known):
             return self._well
@@ -71,7 +75,10 @@ pulse = Pulse()
 
 
 def _database_lets_us_in() -> bool:
-    """A new connection is answered by a new process of the server, which has read the database's tables: that is enough."""
+    """Connect to the database.
+
+    A new server process answers, and it has read the database's tables: that is enough.
+    """
     parameters = connection.get_connection_params() | {"connect_timeout": CONNECT_WITHIN}
     try:
         psycopg.connect(**parameters).close()

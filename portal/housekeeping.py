@@ -1,4 +1,4 @@
-"""What is deleted after a time, in small batches: emails that were sent, sessions and codes that ended."""
+"""Delete data after its time, in small batches: sent emails, and sessions and codes that ended."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SECONDS = 5.0
 
 
 def clear_sessions() -> int:
-    """Delete sessions that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago, with what they still hold."""
+    """Delete sessions that ended GATEHOUSE_KEEP_SIGN_INS_DAYS ago, with their data."""
     ended = delete_expired.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
     return delete_expired.delete_batch(Session.objects.filter(expire_date__lt=ended), order="expire_date")
 
 
 def clear_seen_sessions() -> int:
-    """Delete from where ended sessions were last seen.
+    """Delete the records of where ended sessions were last seen.
 
-    A session lives for SESSION_COOKIE_AGE after its last request, so a row that is older than that belongs to none.
+    A session lives for SESSION_COOKIE_AGE after its last request, so older rows belong to no live session.
     """
     ended = delete_expired.kept_since(settings.GATEHOUSE_KEEP_SIGN_INS_DAYS)
     seen = UserSession.objects.filter(last_seen_at__lt=ended - timedelta(seconds=settings.SESSION_COOKIE_AGE))
@@ -44,7 +44,7 @@ STEPS: tuple[Callable[[], int], ...] = (
 
 
 def clear_ended(*, seconds: float = SECONDS) -> bool:
-    """Take one batch of each kind in turn until nothing is left or the time is over; return whether there is more."""
+    """Delete batches of each kind in turn until all is deleted or time is up; return whether more is left."""
     until, steps = time.monotonic() + seconds, STEPS
     while steps:
         if time.monotonic() >= until:

@@ -1,4 +1,4 @@
-"""The client's address, as far as it can be trusted; bodies that are refused unread; answers without a body."""
+"""The client's address as far as it can be trusted, bodies refused unread, and answers without a body."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ from portal.door import STAFF_FORMS
 
 log = logging.getLogger(__name__)
 
-LARGEST_STAFF_FORM = 12 * 2**20  # bytes: a licence file of 8 MiB beside a card of 1 MiB
+LARGEST_STAFF_FORM = 12 * 2**20  # bytes: a licence file of 8 MiB and a card of 1 MiB
 
 
 class PatienceMiddleware:
-    """Says how long a request may wait for a connection to the database, and answers when a stream meets none.
+    """A middleware that limits how long a request may wait for a database connection.
 
-    Before the view is known, and for pages, that is short; a view may name its own `patience`, in seconds.
+    It also answers if a stream gets none. The time is short before the view is known, and for pages; a view
+    may set its own `patience`, in seconds.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -45,7 +46,7 @@ class PatienceMiddleware:
             response = self.get_response(request)
             if isinstance(response, StreamingHttpResponse) and not hasattr(response, "file_to_stream"):
                 content = iter(response)
-                # The first piece is made here: until then, an error can still become an answer.
+                # The first piece is made here, while an error can still become an answer.
                 first = next(content, b"")
                 response.streaming_content = _cut_without_database(itertools.chain([first], content))
         finally:
@@ -60,7 +61,7 @@ class PatienceMiddleware:
 
 
 def _cut_without_database(content: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield pieces; where the database is lost between two, cut the connection, by which a client knows that some are missing."""
+    """Yield the pieces; if the database is lost in between, cut the connection so that the client notices."""
     try:
         yield from content
     except DatabaseError as error:
@@ -71,7 +72,10 @@ def _cut_without_database(content: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class ClientAddressMiddleware:
-    """Sets `request.client_address`: the peer, or what a proxy named by `GATEHOUSE_PROXIES` says of it."""
+    """A middleware that sets `request.client_address`.
+
+    The address is the peer's, or the one named by a proxy in `GATEHOUSE_PROXIES`.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -83,10 +87,10 @@ class ClientAddressMiddleware:
 
 
 class BodyMiddleware:
-    """Refuses large bodies and unwanted files before anything reads them, CSRF's check included.
+    """A middleware that refuses large bodies and unwanted files before anything reads them.
 
-    Listed before it. Large bodies are for views marked by `receiving.streams`, which look at who
-    asks before they read, and for staff at `door.STAFF_FORMS`.
+    It must be listed before the CSRF check, which reads bodies. Large bodies are only for views marked by
+    `receiving.streams`, which check who is asking before they read, and for staff at `door.STAFF_FORMS`.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -106,7 +110,7 @@ class BodyMiddleware:
         if length > (LARGEST_STAFF_FORM if is_staff_form else refusing.LARGEST_BODY):
             return _refuse_request(request, refusing.STAFF_TOO_LARGE if is_staff_form else refusing.TOO_LARGE)
         is_form = request.content_type == "multipart/form-data" and not getattr(view, "csrf_exempt", False)
-        with contextlib.suppress(UnreadablePostError):  # broke off; the next reader says so
+        with contextlib.suppress(UnreadablePostError):  # broke off; the next reader reports it
             if is_form and not is_staff_form and request.FILES:
                 return _refuse_request(request, refusing.NO_FILES)
         return None
@@ -118,7 +122,10 @@ def _refuse_request(request: HttpRequest, refusal: refusing.Refusal) -> HttpResp
 
 
 class NoBodyForHeadMiddleware:
-    """Answers HEAD with the headers of GET alone, which servers otherwise do themselves, with a warning each time."""
+    """A middleware that answers HEAD with the headers of GET only.
+
+    Servers would do so themselves, but log a warning each time.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -132,7 +139,7 @@ class NoBodyForHeadMiddleware:
 
 
 class FormerIdMiddleware:
-    """Leads a page's former address (emails and bookmarks have it) to today's."""
+    """A middleware that redirects a page's former address, from emails and bookmarks, to the current one."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,7 +1,7 @@
-"""Email without a mail server: kept in the database, read on the outbox page.
+"""Email without a mail server: stored in the database, shown on the outbox page.
 
-The page exists only while EMAIL_URL is unset, since it shows codes and links of everyone: for staff, and
-in the demo for anyone at this machine.
+The page exists only while EMAIL_URL is unset, since it shows everyone's codes and links: to staff, and in the
+demo to anyone on this machine.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ P = ParamSpec("P")
 
 
 class OutboxBackend(BaseEmailBackend):
-    """Stores each email; the newest KEPT stay."""
+    """An email backend that stores each email and keeps the newest KEPT."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         rows = [
@@ -47,7 +47,7 @@ class OutboxBackend(BaseEmailBackend):
 
 
 def outbox_is_open(request: HttpRequest) -> bool:
-    """Whether this visitor may read everyone's emails here."""
+    """Return whether this visitor may read everyone's emails here."""
     if not settings.OUTBOX_PAGE:
         return False
     address = getattr(request, "client_address", None)
@@ -60,7 +60,7 @@ def outbox_is_open(request: HttpRequest) -> bool:
 def only_when_open(
     view: Callable[Concatenate[HttpRequest, P], HttpResponse],
 ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
-    """404 for everyone else: to them the page does not exist."""
+    """Answer 404 to everyone else: for them the page does not exist."""
 
     @wraps(view)
     def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
@@ -76,7 +76,7 @@ def only_when_open(
 @require_safe
 @never_cache
 def mails(request: HttpRequest) -> HttpResponse:
-    """The newest emails first."""
+    """Show the emails, newest first."""
     page = Paginator(CaughtMail.objects.all(), PER_PAGE).get_page(request.GET.get("page"))
     return render(request, "accounts/outbox.html", {"page": page})
 
@@ -91,7 +91,7 @@ def mail(request: HttpRequest, mail_id: int) -> HttpResponse:
 
 
 def with_links(text: str) -> SafeString:
-    """The text escaped, its http(s) addresses as links."""
+    """Return the escaped text with its http(s) addresses as links."""
     parts, end = [], 0
     for match in LINK.finditer(text):
         parts.append(escape(text[end : match.start()]))

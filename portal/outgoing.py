@@ -1,4 +1,4 @@
-"""Answers that a client is slow to take: kept in memory and sent by the main loop, so that they hold no thread."""
+"""Answers to slow clients: kept in memory and sent by the main loop, so that they hold no thread."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from portal import arriving
 
 MOST = (
     2**23
-)  # bytes of one answer that are kept; of a longer one a thread waits until no more than these are left
+)  # bytes of one answer that are kept; for a longer one, a thread waits until only this many are left
 
 
 class Outgoing:
-    """A socket whose `sendall` keeps what the client does not take at once. All else is the socket's own."""
+    """A socket whose `sendall` keeps what the client does not take at once; otherwise an ordinary socket."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -29,12 +29,12 @@ class Outgoing:
         return getattr(self.sock, name)
 
     def start(self) -> None:
-        """Count again, for the next answer or for the main loop."""
+        """Reset the counters, for the next answer or for the main loop."""
         self.sent = 0  # bytes of `rest` that were taken later
         self.waited = 0.0  # seconds
 
     def sendall(self, data: bytes) -> None:
-        """Send what the client takes now and keep the rest, or wait where it is too much to keep."""
+        """Send what the client takes now; keep the rest, or wait if it is too much to keep."""
         left = memoryview(data)
         if not self.rest:
             with contextlib.suppress(BlockingIOError):
@@ -43,12 +43,15 @@ class Outgoing:
         self._send_down_to(MOST)
 
     def sendfile(self, *args: Any, **options: Any) -> int:
-        """Send a file by the kernel, after what is kept."""
+        """Send a file through the kernel, after what is kept."""
         self._send_down_to(0)
         return self.sock.sendfile(*args, **options)
 
     def _send_down_to(self, most: int) -> None:
-        """Send until no more than `most` bytes are kept; raises OSError where the client takes them too slowly."""
+        """Send until no more than `most` bytes are kept.
+
+        Raises OSError if the client takes them too slowly.
+        """
         while len(self.rest) > most:
             began = time.monotonic()
             patience = arriving.GRACE + self.sent / arriving.FLOOR - self.waited
@@ -61,7 +64,7 @@ class Outgoing:
             self.send_more()
 
     def send_more(self) -> None:
-        """Send what the client takes of what is kept; raises OSError where it is gone."""
+        """Send as much of the kept bytes as the client takes. Raises OSError if the client is gone."""
         with contextlib.suppress(BlockingIOError):
             sent = self.sock.send(self.rest, socket.MSG_DONTWAIT)
             del self.rest[:sent]
@@ -69,7 +72,7 @@ class Outgoing:
 
 
 def pieces(answer: Iterable[bytes]) -> Iterator[bytes]:
-    """An answer's bytes without its type, by which gunicorn would send it with sendfile and wait for the client."""
+    """Yield an answer's bytes from a plain iterator: gunicorn would use sendfile for a file, and wait."""
     try:
         yield from answer
     finally:

@@ -1,6 +1,7 @@
-"""Run a module with files for their owner alone, and with memory that other processes of the same user cannot read.
+"""Run a module with private files and with memory that the user's other processes cannot read.
 
-`python portal/private.py MODULE ARGUMENTS...` is `python -m MODULE ARGUMENTS...` after `keep_private()`, with `-P` too.
+`python portal/private.py MODULE ARGUMENTS...` is `python -m MODULE ARGUMENTS...` after `keep_private()`; it
+can be used with `-P` too.
 """
 
 import ctypes
@@ -14,9 +15,10 @@ OWNER_ALONE = 0o077  # the umask
 
 
 def keep_private() -> None:
-    """Set the umask, and on Linux close `/proc/PID/environ` and `mem` of this process and its forks to its user.
+    """Set the umask; on Linux, close `/proc/PID/environ` and `mem` of this process and its forks to its user.
 
-    A program that a fork becomes by `exec` starts open again (prctl(2), PR_SET_DUMPABLE). Root can read on.
+    A program that a fork runs by `exec` starts readable again (prctl(2), PR_SET_DUMPABLE). Root can still
+    read everything.
     """
     os.umask(OWNER_ALONE)
     if sys.platform == "linux":
@@ -32,8 +34,10 @@ def die_with(parent: int) -> None:
 
 
 def main(module: str, *arguments: str) -> None:
-    """Run `module` as `python -m` does. Without `-P`, Python put this file's folder first on the path, where
-    `celery.py` is ours; the current folder takes its place.
+    """Run `module` as `python -m` does.
+
+    Without `-P`, Python puts this file's folder, with our own `celery.py`, first on the path; replace it with
+    the current folder.
     """
     keep_private()
     if not sys.flags.safe_path:

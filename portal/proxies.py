@@ -1,4 +1,4 @@
-"""Whose word counts about a client: only the proxies that `GATEHOUSE_PROXIES` names are believed."""
+"""Trust client addresses only from the proxies that `GATEHOUSE_PROXIES` names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from access_requests.addresses import plain_address
 FORWARDED_FOR, FORWARDED_PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
 FRONT = "HTTP_X_GATEHOUSE_FRONT"
 FROM_PROXIES = (FORWARDED_FOR, FORWARDED_PROTO, FRONT)
-# What servers and frameworks read as another client, host or path. No header of these is anyone's to send.
+# Headers that servers and frameworks read as another client, host or path. No client may send them.
 MISLEADING = (
     "HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_GATEHOUSE", "HTTP_X_REAL_IP", "HTTP_REMOTE_", "HTTP_X_REMOTE_",
     "HTTP_SCRIPT_", "HTTP_X_SCRIPT", "HTTP_PATH_", "HTTP_X_ORIGINAL", "HTTP_X_REWRITE",
@@ -20,10 +20,10 @@ MISLEADING = (
 
 
 def strip_forwarded(environ: dict[str, Any]) -> None:
-    """Remove from a WSGI environment what its sender may not say, and set path and scheme from what is left.
+    """Remove from a WSGI environment what its sender may not claim; set path and scheme from the rest.
 
-    `SCRIPT_NAME` is honoured from no one: pages stand at the root of their host, and a check that compares paths must
-    see the path that the router sees.
+    `SCRIPT_NAME` is accepted from no one: pages are at the root of their host, and a check that compares
+    paths must see the path that the router sees.
     """
     trusted = is_proxy(environ.get("REMOTE_ADDR", ""))
     for key in [key for key in environ if key.startswith(MISLEADING)]:
@@ -35,22 +35,26 @@ def strip_forwarded(environ: dict[str, Any]) -> None:
         environ["PATH_INFO"] = prefix + environ.get("PATH_INFO", "")
     environ["SCRIPT_NAME"] = ""
     if FORWARDED_PROTO in environ:
-        # The last one is the proxy's own, the others came with the request.
+        # The last one is the proxy's own; the others came with the request.
         environ[FORWARDED_PROTO] = scheme = environ[FORWARDED_PROTO].rpartition(",")[2].strip()
         environ["wsgi.url_scheme"] = "https" if scheme == "https" else "http"
 
 
 def client_address(peer: str, forwarded: str) -> str | None:
-    """Return the client's address as text, None where it is not known (a socket without a proxy's header).
+    """Return the client's address as text, or None if it is unknown (a socket without a proxy's header).
 
-    Of `X-Forwarded-For` only the last entry counts: the proxy next to us wrote it, anyone may have written the others.
+    Of `X-Forwarded-For` only the last entry counts: the proxy next to us wrote it, while anyone could have
+    written the others.
     """
     own = plain_address(peer)
     return (plain_address(forwarded.rpartition(",")[2]) or own) if is_proxy(peer) else own
 
 
 def is_proxy(peer: str) -> bool:
-    """Return whether a peer's headers count. One with an empty address speaks through a Unix socket of this machine."""
+    """Return whether a peer's headers are trusted.
+
+    A peer with an empty address uses a Unix socket of this machine.
+    """
     if not peer:
         return True
     address = plain_address(peer)

@@ -1,4 +1,4 @@
-"""Refusals before a request is read: a status, a code and one sentence, by the web server or by a middleware."""
+"""Refusals of unread requests, by the web server or a middleware: a status, a code and one sentence."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
-# The sentences are not translated: most are sent before Django is there, and all of them to API clients as well.
-LARGEST_BODY = 2**20  # bytes of a request, but for uploads and the staff's forms
+# The sentences are not translated: most are sent before Django is involved, and all go to API clients as
+# well.
+LARGEST_BODY = 2**20  # bytes of a request, except for uploads and the staff's forms
 RETRY_AFTER = 2  # seconds
 
 
@@ -21,7 +22,10 @@ class Refusal:
     retry: bool = False
 
     def answer(self, *, path: str) -> tuple[list[tuple[str, str]], bytes]:
-        """Return headers and body: JSON for API clients (of `/oauth/` as RFC 6749, 5.2, writes it), else text."""
+        """Return headers and body: JSON for API clients, or else text.
+
+        For `/oauth/` the JSON has the form of RFC 6749, 5.2.
+        """
         is_api, is_oauth = path.startswith(("/api/", "/oauth/")), path.startswith("/oauth/")
         told = (
             {"error": "invalid_request", "error_description": self.sentence}

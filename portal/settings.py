@@ -1,4 +1,4 @@
-"""One settings file, from the environment; see docs/operations.md for every variable."""
+"""Django's settings, all from the environment; docs/operations.md describes every variable."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ WEIGHTS_ROOT = GATEHOUSE_STATE / "weights"
 
 SECRET_KEY = environment.secret_key(GATEHOUSE_STATE)
 DEBUG = False
-# Every link is built from GATEHOUSE_URL, never from the Host header. The demo shows its emails to this machine without
-# a sign-in, so it answers to its own names alone: a page of another site could have its name point here.
+# Every link is built from GATEHOUSE_URL, never from the Host header. The demo shows its emails on this
+# machine without a sign-in, so it answers only to its own names: another site could point its name here.
 ALLOWED_HOSTS = [urlsplit(GATEHOUSE_URL).hostname, "localhost", "[::1]"] if GATEHOUSE_DEMO else ["*"]
 HTTPS = GATEHOUSE_URL.startswith("https://")
 
@@ -138,7 +138,7 @@ CACHES = {
     "default": {
         "BACKEND": "portal.cache.ForgivingCache",
         "LOCATION": REDIS_URL,
-        # Pages must stand while the broker is away; the cache holds rate limits and nothing that must last.
+        # Pages must work while the broker is down; the cache contains rate limits and nothing that must last.
         "OPTIONS": {"IGNORE_EXCEPTIONS": True, "SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 2},
         "KEY_PREFIX": "gatehouse",
     }
@@ -149,7 +149,7 @@ SESSION_ENGINE = "portal.accounts.sessions"
 CELERY_BROKER_URL = environment.broker_url(REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "default"
-QUEUES = {  # what waits for another machine, or for long, keeps nothing else waiting; all other tasks go into `default`
+QUEUES = {  # tasks that take long or wait for other machines delay nothing else; all others go into `default`
     "recovery": [
         f"model_ops.tasks.{name}"
         for name in ("run_recovery", "run_shard", "finish_recovery", "smoke_recovery")
@@ -210,7 +210,7 @@ if GATEHOUSE_DELIVERY != "s3":
     del CELERY_BEAT_SCHEDULE["bucket"]
 
 AUTH_USER_MODEL = "accounts.User"
-SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # the email address is unique in lower case, by a constraint
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]  # email addresses are unique in lower case, by a constraint
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
@@ -253,12 +253,12 @@ ACCOUNT_CHANGE_EMAIL = True  # one address per account; a new one replaces it on
 PASSWORD_RESET_TIMEOUT = 7 * 24 * 3600  # also how long an invitation's link works
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGIN_ON_PASSWORD_RESET = True
-ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False  # all sessions end but the one that changed it
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False  # all sessions end except the one that changed it
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
-ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # seconds that a sign-in or confirmation is recent
-# Wrong passwords and codes are counted in portal.accounts.guessing, emails to one address in the adapter. Nothing here is
-# counted by account alone: a stranger would use it up for its person.
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # how many seconds a sign-in or confirmation counts as recent
+# Wrong passwords and codes are counted in portal.accounts.guessing, emails to one address in the adapter.
+# Nothing here is counted by account alone: a stranger could use up the account's limit.
 ACCOUNT_RATE_LIMITS = {
     "login_failed": None,
     "reset_password": "10/m/ip",
@@ -280,7 +280,7 @@ MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS
 USERSESSIONS_TRACK_ACTIVITY = True
 
 MAILER = environment.mailer()
-OUTBOX_PAGE = not MAILER  # where emails are read without a mail server
+OUTBOX_PAGE = not MAILER  # where emails are read if there is no mail server
 _mail_backend = "portal.smtp.EmailBackend" if MAILER else "portal.outbox.OutboxBackend"
 if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": _mail_backend, "OPTIONS": MAILER}}
@@ -296,7 +296,7 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [CHECKOUT / "portal" / "assets"]
-WHITENOISE_USE_FINDERS = True  # files are served from where they lie: no collecting, nothing to forget
+WHITENOISE_USE_FINDERS = True  # files are served from where they are: no collectstatic, nothing to forget
 WHITENOISE_MAX_AGE = 3600
 
 LANGUAGE_CODE = "en"
@@ -311,8 +311,8 @@ SESSION_COOKIE_NAME = "gatehouse_session"
 CSRF_COOKIE_NAME = "gatehouse_csrf"
 CSRF_TRUSTED_ORIGINS = [GATEHOUSE_URL]
 X_FRAME_OPTIONS = "DENY"
-# What one request may hold; BodyMiddleware refuses bodies above 1 MiB before, but for uploads and the staff's forms, so
-# that what anonymous people send stays in memory.
+# Limits on one request. BodyMiddleware has already refused bodies above 1 MiB, except for uploads and the
+# staff's forms, so anonymous people's data stays in memory.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**19
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
@@ -342,7 +342,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "psycopg.pool": {
             "level": "ERROR"
-        },  # each try to connect; `portal.unavailable` says why there is no connection
+        },  # each attempt to connect; `portal.unavailable` says why there is no connection
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},

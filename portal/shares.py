@@ -1,4 +1,4 @@
-"""What connections hold, counted by sender as it changes, so that one more piece costs the same however many there are."""
+"""Count what connections hold, by sender, at a cost that does not grow with the number of connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Member = TypeVar("Member", bound=Hashable)
 
 
 class Shares(Generic[Member]):
-    """Members, the oldest first, with the size of each; `size` is the sum.
+    """Members, oldest first, with the size of each; `size` is the sum.
 
     The cost of `put` and `drop` does not depend on how many members there are.
     """
@@ -27,7 +27,10 @@ class Shares(Generic[Member]):
         return iter(self._sender)
 
     def put(self, member: Member, sender: str, size: int = 0) -> None:
-        """Add a member, or set its size. One whose sender changes becomes the newest of the new sender."""
+        """Add a member, or set its size.
+
+        A member whose sender changes becomes the newest of its new sender.
+        """
         if self._sender.get(member, sender) != sender:
             self.drop(member)
         self._sender[member] = sender
@@ -53,9 +56,12 @@ class Shares(Generic[Member]):
         return len(self._members.get(sender, ()))
 
     def oldest_of(self, sender: str) -> Member:
-        """Return the sender's oldest member; raises KeyError where it has none."""
+        """Return the sender's oldest member. Raises KeyError if it has none."""
         return next(iter(self._members[sender]))
 
     def oldest_of_the_most(self) -> Member:
-        """Return the oldest member of the sender whose sizes add up to most; raises ValueError where there is none."""
+        """Return the oldest member of the sender with the largest total size.
+
+        Raises ValueError if there are none.
+        """
         return self.oldest_of(max(self._sizes, key=self._sizes.__getitem__))

@@ -14,29 +14,32 @@ from django.core.cache import cache
 EVERY = 5.0  # seconds
 LIFE = 30  # seconds
 CLOCK = "clock"
-# As /healthz names it: its queue.
+# named as in /healthz: by its queue
 WORKERS = {"worker": "default", "mail": "mail", "remote": "remote", "recovery": "recovery"}
 
 
 def key_of(who: str) -> str:
-    """Return the cache's key for the worker of a queue, or for the clock."""
+    """Return the cache key for the worker of a queue, or for the clock."""
     return f"sign:{who}"
 
 
 def sign(*names: str) -> None:
-    """Note that the workers of these queues, or the clock, are alive. A cache that is away keeps no sign."""
+    """Note that the workers of these queues, or the clock, are alive.
+
+    Does nothing while the cache is down.
+    """
     cache.set_many({key_of(name): time.time() for name in names}, LIFE)
 
 
 def signs() -> dict[str, bool]:
-    """Return who gave a sign of life lately: a worker of each queue, and the clock."""
+    """Return who gave a sign of life recently: a worker of each queue, and the clock."""
     wanted = WORKERS | {CLOCK: CLOCK}
     found = cache.get_many([key_of(who) for who in wanted.values()]) or {}
     return {name: key_of(who) in found for name, who in wanted.items()}
 
 
 class Signing(bootsteps.StartStopStep):
-    """A part of a Celery worker's consumer that signs for its queues while the broker is connected."""
+    """A part of a Celery worker's consumer that gives its queues' sign while the broker is connected."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -45,7 +48,7 @@ class Signing(bootsteps.StartStopStep):
         self.timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Sign at once, and then every few seconds."""
+        """Sign at once, then every few seconds."""
         self._sign_queues(consumer)
         self.timer = consumer.timer.call_repeatedly(EVERY, self._sign_queues, (consumer,))
 

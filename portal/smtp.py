@@ -21,14 +21,14 @@ FAREWELL = 3.0
 
 
 class Watch:
-    """Ends the conversation over one socket from another thread."""
+    """A watch that ends the conversation over one socket from another thread."""
 
     def __init__(self) -> None:
         self.cut_off = False
         self._handle: socket.socket | None = None
 
     def hold(self, connected: socket.socket) -> None:
-        """Watch this socket; what wraps it later, such as TLS, ends with it."""
+        """Watch this socket; wrappers around it, such as TLS, end with it."""
         self._handle = connected.dup()
         if self.cut_off:
             self.cut()
@@ -46,7 +46,7 @@ class Watch:
 
     @contextmanager
     def within(self, seconds: float) -> Generator[None]:
-        """Cut the conversation off after so long, which raises `TimeoutError` here; any other error cuts it off too."""
+        """Cut the conversation off after `seconds`, which raises `TimeoutError`, or after any other error."""
         timer = threading.Timer(seconds, self.cut)
         timer.daemon = True
         timer.start()
@@ -63,7 +63,7 @@ class Watch:
 
 
 class Watched(smtplib.SMTP):
-    """Tells a watch about its socket before the server says its first word."""
+    """An SMTP client that passes its socket to a watch before the server sends anything."""
 
     watch: Watch
 
@@ -75,11 +75,14 @@ class Watched(smtplib.SMTP):
 
 
 class WatchedTLS(smtplib.SMTP_SSL, Watched):
-    """The same, with TLS from the beginning: SMTP_SSL wraps the socket that Watched made."""
+    """The same, with TLS from the start: SMTP_SSL wraps the socket that Watched made."""
 
 
 class EmailBackend(smtp.EmailBackend):
-    """Django's backend; opening, each email and closing take a bounded time, and an error ends the connection."""
+    """Django's backend with a time limit for opening, each email and closing.
+
+    An error ends the connection.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -87,7 +90,7 @@ class EmailBackend(smtp.EmailBackend):
 
     @property
     def connection_class(self) -> type[smtplib.SMTP]:
-        """Return a class of this connection's own: smtplib connects in the constructor, where the watch must be known."""
+        """Return a class for this connection only: its constructor connects, and must know the watch."""
         return type("Connection", (WatchedTLS if self.use_ssl else Watched,), {"watch": self._watch})
 
     def open(self) -> bool | None:

@@ -1,4 +1,4 @@
-"""The one job that deletes what is kept for a time only."""
+"""The task that deletes expired data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from portal import housekeeping as keeping
 
 @shared_task(soft_time_limit=60, time_limit=90)
 def housekeeping() -> None:
-    """Delete what is not to be kept any longer, for a few seconds; go on in a message of its own while there is more."""
+    """Delete expired data for a few seconds; queue another run while there is more."""
     if keeping.clear_ended():
         housekeeping.apply_async(expires=3600)

@@ -1,8 +1,8 @@
-"""What people and clients are told while the database, or room on a disk, is missing: one clear answer instead of a 500.
+"""Answer clearly, instead of with a 500, while the database is down or a disk is full.
 
-Django hands every error of a view or a middleware to `errors.server_error`, which asks here first. Each kind of route writes
-the answer in its own words: a view may carry `unavailable`, a function of the request and an `Unavailable`; pages do not.
-Nothing here may touch the database, the session, the user or the cache.
+Django passes every error of a view or a middleware to `errors.server_error`, which asks here first. Each kind
+of route formats the answer itself: a view may carry `unavailable`, a function of the request and an
+`Unavailable`; pages do not. Nothing here may touch the database, the session, the user or the cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from access_requests.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-# The sentences are not translated: an API's answer and a page say the same ones.
+# The sentences are not translated: an API's answer and a page use the same ones.
 SAFE = "Nothing was changed."
 WHOLE = "If you were sending something, check whether it arrived: it was saved completely or not at all."
 AWAY = Unavailable("DatabaseAway", "The portal's database is not answering right now.", WHOLE, 5)
@@ -63,7 +63,7 @@ View = Callable[[HttpRequest, Unavailable], HttpResponse]
 
 
 def found_in(error: BaseException | None) -> Unavailable | None:
-    """Return what is missing, if it is that which raised the error; None for every other error."""
+    """Return what is unavailable, if that raised the error; None for every other error."""
     if isinstance(error, OSError):
         return NO_ROOM if error.errno in NO_SPACE else None
     cause = error.__cause__ if isinstance(error, DatabaseError | InterfaceError) else error
@@ -73,13 +73,13 @@ def found_in(error: BaseException | None) -> Unavailable | None:
         return BY_SQLSTATE[cause.sqlstate]
     if not isinstance(error, GONE):
         return None
-    # Where the connection failed or was ended, the server gave no reason, or one that says so.
+    # If the connection failed or was ended, the server gave no reason, or one of these.
     state: str = getattr(cause, "sqlstate", None) or ""
     return AWAY if not state or state.startswith(("08", "57P0")) else None
 
 
 def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | None:
-    """Return the answer to a request that met this error, with one line in the log; None where the error is another one."""
+    """Answer a request that met this error, and log one line; return None for any other error."""
     found = found_in(error)
     if found is None:
         return None
@@ -87,7 +87,7 @@ def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | 
     if found is AWAY and request.method in {"GET", "HEAD"}:
         found = replace(found, advice="")
     log.warning("%s %s was answered %s: %s", request.method, request.path_info[:200], found.code, why)
-    try:  # the error may have come before the address was looked up
+    try:  # the error may have come before the address was resolved
         match = request.resolver_match or resolve(request.path_info)
     except Resolver404:
         view: View = page
@@ -102,7 +102,7 @@ def answer(request: HttpRequest, error: BaseException | None) -> HttpResponse | 
 
 
 def page(request: HttpRequest, found: Unavailable) -> HttpResponse:
-    """Return the page of a person: 503 for each of them."""
+    """Return the 503 page for people."""
     said = {
         "sentence": found.sentence,
         "advice": found.advice,

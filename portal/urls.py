@@ -1,4 +1,4 @@
-"""Every address of the site, in the order in which they are tried."""
+"""Every address of the site, in the order in which they are matched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of gunicorn, used wherever it runs the portal: `-c python:portal.webserver`. The address is given elsewhere."""
+"""gunicorn's settings wherever it runs the portal (`-c python:portal.webserver`), except for the address."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from django.urls import get_resolver
 from portal.environment import database_connections, web_processes
 
 PROCESSES = "GATEHOUSE_WEB_PROCESSES"
-# New objects: a page makes tens of thousands, and took a tenth longer with the 700 of Python 3.11.
+# New objects: a page creates tens of thousands, and took a tenth longer with the 700 of Python 3.11.
 COLLECT_AFTER = 10_000
 
 
 def on_starting(server: Any) -> None:
-    """Let each process know how many share the database's connections, before they are forked."""
+    """Set how many processes share the database's connections, before they are forked."""
     os.environ[PROCESSES] = str(workers)
 
 
 def when_ready(server: Any) -> None:
-    """Tell the workers of a stop of everything apart from their own: no successor would take their clients."""
+    """Tell the workers when everything stops, and not only they: no successor will take their clients."""
     stop = server.stop
 
     def stop_all(graceful: bool = True) -> None:
@@ -34,7 +34,7 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Load everything, and leave it out of garbage collections: each would look at it for 40 ms while pages wait."""
+    """Import everything and exclude it from garbage collections, each of which would delay pages by 40 ms."""
     if apps.ready:
         get_resolver().url_patterns  # noqa: B018 - imports the views
     gc.collect()
@@ -44,10 +44,10 @@ def post_worker_init(worker: Any) -> None:
 
 workers = web_processes(database_connections())
 worker_class = "portal.webworker.Worker"
-threads = 80  # 56 bodies (GATEHOUSE_MOST_BODIES), and 24 for all else: portal.database.budget counts them
+threads = 80  # 56 bodies (GATEHOUSE_MOST_BODIES) and 24 for everything else: see portal.database.budget
 keepalive = 75  # seconds that an idle connection stays open: longer than clients pause, so that none asks while it closes
 graceful_timeout = (
-    30  # seconds from a stop of everything to the kill; a worker by itself has portal.draining.DRAIN
+    30  # seconds from a stop of everything to the kill; a single worker has portal.draining.DRAIN
 )
 control_socket_disable = True
 forwarded_allow_ips = forwarder_headers = ""

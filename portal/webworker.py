@@ -1,21 +1,25 @@
-"""gunicorn's worker with threads, whose threads never wait for a client's head or small body.
+"""gunicorn's worker with threads that never wait for a client's head or small body.
 
-What differs from `gthread` (gunicorn 27):
+Differences from `gthread` (gunicorn 27):
 
-- The main loop reads heads and bodies of up to `arriving.SMALL` bytes, without waiting; a thread gets a request once it
-  is complete. Slow ones are cut by `arriving`'s floor, which counts bytes over time and not silence alone.
-- Larger bodies are read by a thread while they arrive, only where the application's `streams` says so, and
-  `most_streams` of them at once. Others are answered 413 unread, and bodies without a length 411.
-- Unfinished requests are bounded: in number, in bytes, and their bodies for each address. Room is made by ending the
-  oldest of the address that has most; a request that arrives at once, as page views do, is never refused.
-- No header changes how gunicorn sees its peer, scheme or path, whatever its settings say; `portal.proxies` does that.
+- The main loop reads heads and bodies of up to `arriving.SMALL` bytes, without waiting; a thread gets a
+  request once it is complete. Slow clients are cut off by `arriving`'s minimum rate, which counts bytes over
+  time, not only silence.
+- Larger bodies are read by a thread while they arrive, but only if the application's `streams` allows it, and
+  at most `most_streams` at once. Others are answered 413 unread, and bodies without a length 411.
+- Unfinished requests are limited in number and in bytes, and unfinished bodies for each address. To make
+  room, the oldest of the address with the most is ended; a request that arrives in one piece, as page views
+  do, is never refused.
+- No header changes gunicorn's idea of peer, scheme or path, whatever its settings say; `portal.proxies` does
+  that.
 - A worker that stops drains (`portal.draining`).
-- A connection that is to be closed lingers until its client has closed too, in the poller.
-- When all places are taken, the connections that have been silent longest make room.
-- An answer that its client is slow to take is sent by the main loop (`outgoing`), under the same floor as bodies. Of one
-  above `outgoing.MOST` bytes a thread waits for what is more, under that floor, too. All of them are bounded by `UNSENT`
-  bytes: the oldest of the sender with most is cut. The bodies of files hold a thread each; `model_ops.services.downloads.in_flight` counts them,
-  and something must be taken every `TAKEN_WITHIN` seconds.
+- A connection that is being closed stays in the poller until its client has closed it too.
+- When all places are taken, the connections that have been silent longest are closed.
+- An answer to a slow client is sent by the main loop (`outgoing`), with the same minimum rate as bodies. If
+  the answer is larger than `outgoing.MOST` bytes, a thread waits for the excess, with that minimum rate too.
+  All these answers together are limited to `UNSENT` bytes: the oldest of the sender with the most is cut off.
+  The body of a file holds a thread, counted by `model_ops.services.downloads.in_flight`, and the client must
+  take something every `TAKEN_WITHIN` seconds.
 """
 
 from __future__ import annotations
@@ -42,18 +46,19 @@ from portal.refusing import BUSY, CROWDED, NO_LENGTH, TOO_LARGE, TOO_SLOW, Refus
 from portal.shares import Shares
 
 LINGER = 2.0  # seconds; gunicorn's own
-UNREAD = 2**16  # bytes of a closing client that are taken off the line before it is cut
-# Of one that still sends what was refused, so that it reads why; and a pause after each piece, so that it costs little.
+UNREAD = 2**16  # bytes of a closing client that are read before it is cut off
+# For clients that are still sending a refused body, so that they read why; a pause after each piece keeps the
+# cost low.
 LINGER_REFUSED, UNREAD_REFUSED, PAUSE = 30.0, 2**24, 0.05
 PIECE_WITHIN = 60  # seconds
-TAKEN_WITHIN = 120  # seconds; `delivery.own` says its own for the bodies of files
-ROOM = 20  # of so many places one is made free
-STREAMS = 16  # threads that may wait for large bodies, where the application names no other number
-UNFINISHED_SHARE = 2  # of so many places one may hold an unfinished request
+TAKEN_WITHIN = 120  # seconds; `delivery.own` sets its own for the bodies of files
+ROOM = 20  # one of this many places is freed
+STREAMS = 16  # threads that may wait for large bodies, unless the application sets another number
+UNFINISHED_SHARE = 2  # one of this many places may hold an unfinished request
 BODIES_EACH = 32  # unfinished bodies of one address
-HELD = 2**26  # bytes of unfinished requests in all
-UNSENT = 2**27  # bytes of answers that clients are slow to take, in all
-PLACE = 2**14  # bytes that an unfinished request counts for besides its own
+HELD = 2**26  # bytes of all unfinished requests
+UNSENT = 2**27  # bytes of all answers to slow clients
+PLACE = 2**14  # bytes that an unfinished request counts for in addition to its own
 LOOK_EVERY = 0.5  # seconds
 OWN_SETTINGS = {
     "forwarded_allow_ips": "", "forwarder_headers": "", "secure_scheme_headers": {}, "header_map": "drop",
@@ -62,7 +67,7 @@ OWN_SETTINGS = {
 
 
 class Worker(DrainingWorker):
-    """`gthread`, with requests collected before a thread takes them."""
+    """`gthread`, except that requests are collected before a thread takes them."""
 
     wsgi: Callable[..., Iterable[bytes]]  # gunicorn's
 
@@ -75,18 +80,18 @@ class Worker(DrainingWorker):
         for name, value in OWN_SETTINGS.items():
             self.cfg.set(name, value)
         os.environ.pop("SCRIPT_NAME", None)
-        self.arriving: dict[TConn, Arriving] = {}  # the oldest first
+        self.arriving: dict[TConn, Arriving] = {}  # oldest first
         self.streaming: set[TConn] = set()
         self.lingering: set[TConn] = set()
-        self.unfinished: Shares[TConn] = Shares()  # the arriving: their bytes, and a place each
-        self.bodies: Shares[TConn] = Shares()  # those of them whose head is complete
-        self.sending: Shares[TConn] = Shares()  # bytes of answers that the main loop sends
-        self.paused: list[TConn] = []  # of the lingering
+        self.unfinished: Shares[TConn] = Shares()  # requests that are arriving: their bytes, and a place each
+        self.bodies: Shares[TConn] = Shares()  # those whose head is complete
+        self.sending: Shares[TConn] = Shares()  # bytes of answers that the main loop is sending
+        self.paused: list[TConn] = []  # some of `lingering`
         self.looked = self.resumed = 0.0
-        self.held = 0  # bytes of requests that threads have
+        self.held = 0  # bytes of the requests that threads are handling
 
     def load_wsgi(self) -> None:
-        """Load the application, and what it says about bodies and senders, if it does."""
+        """Load the application, and its rules for bodies and senders if it has any."""
         super().load_wsgi()
         self.application = self.wsgi
         self.wsgi = self._call_application
@@ -98,14 +103,15 @@ class Worker(DrainingWorker):
     def _call_application(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        environ["gatehouse.lingers"] = True  # nobody need drain what they refuse
+        environ["gatehouse.lingers"] = True  # a view that refuses a body need not drain it
         answered: Iterable[bytes] = self.application(environ, start_response)
         is_file = isinstance(answered, environ["wsgi.file_wrapper"]) and not environ.get("gatehouse.counted")
         return pieces(answered) if is_file else answered
 
     def enqueue_req(self, conn: TConn) -> None:
-        """A new connection; it waits in the poller, as a kept one does."""
-        # The kernel ends what a thread waits for: reading fails, and a client that takes nothing is cut.
+        """Add a new connection, which waits in the poller, as a kept one does."""
+        # The kernel limits how long a thread waits: reading fails, and a client that takes nothing is cut
+        # off.
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PIECE_WITHIN, 0))
         if hasattr(socket, "TCP_USER_TIMEOUT") and conn.sock.family in (socket.AF_INET, socket.AF_INET6):
             conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * TAKEN_WITHIN)
@@ -113,7 +119,7 @@ class Worker(DrainingWorker):
         self._await_request(conn)
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
-        """What follows an answer: the next request, which may have come already, or the end."""
+        """Continue after an answer: with the next request, which may have arrived already, or the end."""
         self.streaming.discard(conn)
         self.held -= conn.held
         conn.keep = not fs.cancelled() and fs.exception() is None and bool(fs.result())
@@ -126,7 +132,7 @@ class Worker(DrainingWorker):
         try:
             conn.sock.setblocking(False)
             self.poller.register(conn.sock, selectors.EVENT_WRITE, partial(self._send_more, conn))
-        except (OSError, ValueError, KeyError):  # gone already
+        except (OSError, ValueError, KeyError):  # already gone
             self._close_connection(conn)
         while self.sending.size > UNSENT:
             self._close_connection(self.sending.oldest_of_the_most())
@@ -150,10 +156,10 @@ class Worker(DrainingWorker):
             self._let_linger(conn)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """One turn of the main loop.
+        """Run one turn of the main loop.
 
-        Skip events of connections that an earlier event of the same turn ended: their callbacks would act on a
-        connection that is gone, and an error here ends the worker.
+        Skip events of connections that an earlier event of the same turn ended: their callbacks would act on
+        a connection that is gone, and an error here ends the worker.
         """
         try:
             for key, _ in self.poller.select(min(timeout, PAUSE) if self.paused else timeout):
@@ -169,7 +175,7 @@ class Worker(DrainingWorker):
                 self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain_lingering, conn))
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """End what has been silent, slow or lingering for too long; called at each turn of the main loop."""
+        """Close connections that were silent, slow or lingering too long, at each turn of the main loop."""
         super().murder_keepalived(force)
         now = time.monotonic()
         if force or now - self.looked > LOOK_EVERY:
@@ -177,7 +183,7 @@ class Worker(DrainingWorker):
             self._look_at_connections(now, force)
         if not self.alive or self.nr_conns < self.worker_connections:
             return
-        for _ in range(1 + self.worker_connections // ROOM):  # places are made free
+        for _ in range(1 + self.worker_connections // ROOM):  # places are freed
             if self.keepalived_conns:
                 self._close_connection(self.keepalived_conns.popleft())
             elif self.lingering:
@@ -201,15 +207,15 @@ class Worker(DrainingWorker):
         for conn in list(self.streaming):
             if conn.parser.unreader.is_slow(now):
                 with contextlib.suppress(OSError):
-                    conn.sock.shutdown(socket.SHUT_RD)  # its thread reads an end
+                    conn.sock.shutdown(socket.SHUT_RD)  # its thread reads end of file
 
     def _await_request(self, conn: TConn, rest: bytes = b"") -> None:
-        """Wait for a connection's next request, of which a part may be here."""
+        """Wait for a connection's next request, part of which may already be here."""
         conn.parser, conn.unread, conn.patience = None, UNREAD, LINGER
         try:
             conn.sock.setblocking(False)
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read_piece, conn))
-        except (OSError, ValueError, KeyError):  # gone already
+        except (OSError, ValueError, KeyError):  # already gone
             self._close_connection(conn)
             return
         if rest:
@@ -235,7 +241,7 @@ class Worker(DrainingWorker):
             self._close_connection(conn)
 
     def _take_piece(self, conn: TConn, piece: bytes) -> None:
-        """Add what has come; hand the request to a thread, refuse it, or go on waiting."""
+        """Add a piece that arrived; pass the request to a thread, refuse it, or keep waiting."""
         now = time.monotonic()
         if (arriving := self.arriving.get(conn)) is None:
             arriving = self.arriving[conn] = Arriving(self.cfg, conn.client, now=now)
@@ -266,7 +272,7 @@ class Worker(DrainingWorker):
             self._refuse_request(conn, request, BUSY)
         else:
             self.streaming.add(conn)
-            conn.unread, conn.patience = UNREAD_REFUSED, LINGER_REFUSED  # where its view refuses it
+            conn.unread, conn.patience = UNREAD_REFUSED, LINGER_REFUSED  # if its view refuses it
             self._hand_over(conn, arriving, conn.sock)
 
     def _hand_over(self, conn: TConn, arriving: Arriving, sock: socket.socket | None = None) -> None:
@@ -279,7 +285,7 @@ class Worker(DrainingWorker):
         super().enqueue_req(conn)
 
     def _keep_bounds(self, newest: TConn, arriving: Arriving) -> None:
-        """Keep unfinished requests within their bounds, at the cost of the address that has most of them."""
+        """Keep unfinished requests within their limits, at the cost of the address with the most."""
         sender = arriving.sender
         self.unfinished.put(newest, sender, PLACE + len(arriving.data))
         if not arriving.in_head:
@@ -300,7 +306,7 @@ class Worker(DrainingWorker):
         return self.arriving.pop(conn, None)
 
     def _give_up_request(self, conn: TConn, refusal: Refusal) -> None:
-        """End an unfinished request: one without a whole head is not answered."""
+        """End an unfinished request; one without a complete head gets no answer."""
         request = self.arriving[conn].request
         if request is None:
             self._close_connection(conn)
@@ -308,7 +314,7 @@ class Worker(DrainingWorker):
             self._refuse_request(conn, request, refusal)
 
     def _refuse_request(self, conn: TConn, request: Request, refusal: Refusal) -> None:
-        """Answer in the main loop, as far as the socket takes it, and let the connection end."""
+        """Answer in the main loop, as much as the socket takes, and let the connection end."""
         self._drop_unfinished(conn)
         headers, body = refusal.answer(path=request.path or "")
         lines = [f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}", "Connection: close"]
@@ -327,7 +333,7 @@ class Worker(DrainingWorker):
             conn.sock.setblocking(False)
             conn.sock.shutdown(socket.SHUT_WR)
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain_lingering, conn))
-        except (OSError, ValueError, KeyError):  # gone already
+        except (OSError, ValueError, KeyError):  # already gone
             self._end_lingering(conn)
 
     def _drain_lingering(self, conn: TConn, sock: socket.socket) -> None:
@@ -349,7 +355,7 @@ class Worker(DrainingWorker):
         self._close_connection(conn)
 
     def _close_connection(self, conn: TConn) -> None:
-        """Close a connection and give its place back. Idempotent."""
+        """Close a connection and free its place. Idempotent."""
         if conn.gone:
             return
         conn.gone = True

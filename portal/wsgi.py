@@ -1,4 +1,4 @@
-"""What gunicorn serves."""
+"""The WSGI application that gunicorn serves."""
 
 import os
 import resource
@@ -14,9 +14,10 @@ from portal.door import Door  # noqa: E402 - reads settings
 
 application = Door(django)
 
-if "SERVER_SOFTWARE" in os.environ:  # gunicorn's; a server inside a test has no thread that outlives the test
+if "SERVER_SOFTWARE" in os.environ:  # gunicorn's; a test's own server has no thread that outlives the test
     kinds.become(kinds.WEB)
-    # Each connection is an open file, idle ones too, and gunicorn takes 1000: more than the usual soft limit leaves.
+    # Each connection is an open file, even if idle, and gunicorn accepts 1000: more than the usual soft limit
+    # allows.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

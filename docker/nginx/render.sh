@@ -1,11 +1,11 @@
 #!/bin/sh
-# Fills the templates beside this file from the environment into the folder NGINX_CONF, and nothing else that looks like
-# a variable: nginx has its own. Then becomes nginx, in the foreground; -t and the like are passed on.
+# Fill in the templates in this folder from the environment, write them to the folder NGINX_CONF, and run nginx in the
+# foreground. Only the variables in `names` are replaced: nginx has its own. Arguments such as -t are passed on.
 set -eu
 here=$(dirname "$0")
 mkdir -p "$NGINX_CONF" "$NGINX_RUN"
 export GATEHOUSE_MOST_BODIES="${GATEHOUSE_MOST_BODIES:-1000}"
-# Of the servers before this one the client's address is believed, the last that is none of theirs.
+# Trust the servers before this one: the client is the last address in their header that is not one of theirs.
 NGINX_TRUSTED=
 for network in $(echo "${NGINX_BEFORE:-}" | tr ',' ' '); do
     NGINX_TRUSTED="$NGINX_TRUSTED set_real_ip_from $network;"

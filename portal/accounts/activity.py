@@ -1,4 +1,4 @@
-"""When a session was last seen, from where and by what: noted in memory and written beside the requests."""
+"""Note in memory when, where and with what browser a session was last seen; write it outside of requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERY = timedelta(minutes=5)
 
 
 def _update_session(key: str, use: Use) -> None:
-    """Update the row that allauth made at sign-in; another process may have written a newer sight."""
+    """Update the row that allauth made at sign-in, unless another process has already written a later one."""
     address = {"ip": use.address} if use.address else {}
     rows = UserSession.objects.filter(session_key=key)
     rows.filter(last_seen_at__lt=use.at).update(last_seen_at=use.at, user_agent=use.client, **address)
@@ -29,9 +29,10 @@ sights = Uses(_update_session, of="sessions", every=EVERY)
 
 
 class SessionActivityMiddleware:
-    """Notes who was seen, in place of allauth's own middleware, which writes a row during every request.
+    """The middleware that notes when sessions are used, in place of allauth's own.
 
-    A session's row is at most five minutes and a few seconds behind; of a process that is killed those are lost.
+    allauth's middleware writes a row during every request. Here a session's row is at most five minutes and a
+    few seconds out of date; a killed process loses what it has not written.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -46,7 +47,10 @@ class SessionActivityMiddleware:
 
 
 def live_sessions(user: User) -> list[UserSession]:
-    """Return the person's sessions that still work, oldest first; unlike allauth's list it deletes none of the others."""
+    """Return the person's sessions that still work, oldest first.
+
+    Unlike allauth's list, it deletes no other sessions.
+    """
     rows = {row.session_key: row for row in UserSession.objects.filter(user=user).order_by("created_at")}
     stored = Session.objects.filter(session_key__in=rows, expire_date__gt=timezone.now())
     now = user.get_session_auth_hash()

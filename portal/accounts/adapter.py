@@ -1,4 +1,4 @@
-"""How allauth behaves here: our addresses, our rules for names, emails that leave through the queue."""
+"""How allauth behaves here: our addresses, our rules for names, emails that go through the queue."""
 
 from __future__ import annotations
 
@@ -44,14 +44,15 @@ METHODS = {
     "mfa_reauthenticate": gettext_lazy("Use a code"),
     "mfa_reauthenticate:webauthn": gettext_lazy("Use a passkey or security key"),
 }
-# Emails that a stranger can ask for to any address; beyond this, those in the mailbox are enough.
+# Emails that a stranger can have sent to any address; beyond this number, those already in the mailbox are
+# enough.
 ASKED_BY_ANYBODY = {
     "account/email/password_reset_key": Limit("mail-reset", 5, 3600, ""),
     "account/email/unknown_account": Limit("mail-unknown", 3, 3600, ""),
     "account/email/account_already_exists": Limit("mail-exists", 3, 3600, ""),
 }
 
-# How long what an email holds works: one that could not leave until then is not sent any more.
+# How long the link or code in an email works: an email that could not be sent in that time is dropped.
 CODE_LIFE = timedelta(seconds=app_settings.EMAIL_VERIFICATION_BY_CODE_TIMEOUT)
 USEFUL_FOR = {
     "account/email/email_confirmation": CODE_LIFE,
@@ -59,7 +60,7 @@ USEFUL_FOR = {
     "account/email/password_reset_key": timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT),
 }
 USEFUL_ELSE = timedelta(days=1)
-LAST_CODE = "email-with-the-newest-code"  # in a session: its key
+LAST_CODE = "email-with-the-newest-code"  # session key
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -84,34 +85,32 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     }
 
     def generate_unique_username(self, txts: list[str | None], regex: str | None = None) -> str:
-        """From the names alone: allauth would fall back to the email address, which is never public."""
+        """Return a user name made from the person's names alone, never from the email address."""
         return suggest_username(first_name=txts[0] or "", last_name=txts[1] or "")
 
     def clean_username(self, username: str, shallow: bool = False) -> str:
         return check_username(username)
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        """Return the client's address; an IPv4 one that arrives written as IPv6 counts as itself."""
+        """Return the client's address; an IPv4 address written as IPv6 is returned as IPv4."""
         address = getattr(request, "client_address", None) or UNKNOWN_ADDRESS
         network = whole_network(address)
         return address if "/" in network else network
 
     def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
-        """Return True unless the person signed in recently.
+        """Return whether the person has to confirm that it is them: True unless they signed in recently.
 
-        Raises `ReauthenticationRequired` itself, since allauth would let people through who have neither a password nor
-        a second factor.
+        Raises `ReauthenticationRequired` itself, since allauth would let people through who have neither a
+        password nor a second factor.
         """
         if signed_in_recently(self.request, app=app):
             return False
         if self.request.method != "POST":
-            self.request.session.pop(
-                STATE_SESSION_KEY, None
-            )  # a POST left behind would be run after this page
+            self.request.session.pop(STATE_SESSION_KEY, None)  # a saved POST would be run after this page
         raise ReauthenticationRequired
 
     def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, Any]]:
-        """Return password, code and passkey as far as the person has them, else a link by email."""
+        """Return those of password, code and passkey that the person has, or else a link by email."""
         methods: list[dict[str, Any]] = [
             {**method, "description": METHODS.get(method["id"], method["description"])}
             for method in super().get_reauthentication_methods(user)
@@ -121,14 +120,17 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return [{"id": "link", "description": _("Get a link by email"), "url": reverse("confirm_by_link")}]
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
-        """Count the guess before the password is checked; one too many is a form error."""
+        """Count the guess before the password is checked. Too many guesses are a form error."""
         email = _address_typed(credentials)
         guess = self.guess_at(email)
         self.begin(guess, User.objects.filter(email__iexact=email, imported=False))
         self._begun = guess
 
     def begin(self, guess: Guess, people: QuerySet[User]) -> None:
-        """Count a guess at a secret of one of `people` (one or none); raises `ValidationError` where it is one too many."""
+        """Count a guess at a secret of one of `people` (one or none).
+
+        Raises `ValidationError` if there were too many.
+        """
 
         def known() -> bool:
             return signed_in_here_before(self.request, people.first(), address=guess.address)
@@ -139,12 +141,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             raise self.validation_error(error.sentence) from error
 
     def guess_at(self, account: str) -> Guess:
-        """Return the guess that this request makes at an account."""
+        """Return this request's guess at an account."""
         digest = hashlib.sha256(account.encode()).hexdigest()
         return Guess(account=digest, address=whole_network(self.get_client_ip(self.request)))
 
     def reauthenticate(self, user: User, password: str) -> bool:
-        """Check the password once more; a hash that Django made stronger on this occasion keeps the session."""
+        """Check the password again. Keep the session even if Django has just upgraded the password's hash."""
         if not super().reauthenticate(user, password):
             return False
         stored = User.objects.values_list("password", flat=True).get(pk=user.pk)
@@ -154,15 +156,15 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return True
 
     def _rollback_login_failed_rl_usage(self) -> None:
-        """allauth calls this after a right password."""
+        """Take back the count of a correct guess; allauth calls this after a correct password."""
         right_guess(self._begun)
 
     def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
-        """allauth calls this after a reset by an emailed link."""
+        """Forget the guesses at an account; allauth calls this after a reset through an emailed link."""
         forget_guesses(self.guess_at(_address_typed(credentials)))
 
     def post_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponse:
-        """Remember the browser, so that strangers' wrong guesses never keep it out."""
+        """Remember the browser, so that strangers' wrong guesses never keep this person out."""
         response: HttpResponse = super().post_login(request, user, **kwargs)
         remember_browser(request, response, user)
         return response
@@ -171,10 +173,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return reset_address(key)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Queue the email before all notifications; the page never waits for the mail server.
+        """Queue the email ahead of all notifications; the page never waits for the mail server.
 
-        Emails that a stranger can ask for are bounded for each address. Beyond the bound nothing is sent, and the page
-        says what it always says: the emails in the mailbox hold links that work.
+        Emails that a stranger can request are limited for each address. Beyond the limit nothing is sent, and
+        the page shows its usual text: the emails in the mailbox contain links that work.
         """
         if _is_one_too_many(template_prefix, email, context):
             log.warning("%s was not sent: its address got enough of them", template_prefix)
@@ -192,13 +194,13 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             subject=str(mail.subject),
             text=f"{mail.body}\n",
             useful_for=USEFUL_FOR.get(template_prefix, USEFUL_ELSE),
-            instead_of=code_of.get(LAST_CODE),  # a session's newest code is the only one that works in it
+            instead_of=code_of.get(LAST_CODE),  # only a session's newest code works in it
         )
         code_of[LAST_CODE] = queued.pk
 
 
 def reset_address(key: str) -> str:
-    """The page where a new password is set; `key` is allauth's `uid-token`."""
+    """Return the address of the page where a new password is set; `key` is allauth's `uid-token`."""
     path = page_address("account_reset_password_from_key", uidb36="UID", key="KEY")
     return path.replace("UID-KEY", quote(key))
 
@@ -208,10 +210,10 @@ def _address_typed(credentials: dict[str, Any]) -> str:
 
 
 def _is_one_too_many(template_prefix: str, email: str, context: dict[str, Any]) -> bool:
-    """Count an email that anyone can ask for, and return whether it is one too many.
+    """Count an email that anyone can request, and return whether it is one too many.
 
-    A sign-in or a new password ends the links of before, so the count of reset emails begins again with either: a flood
-    of requests cannot leave a person without a link that works.
+    Signing in or setting a new password invalidates earlier links, so both restart the count of reset emails:
+    a flood of requests cannot leave a person without a link that works.
     """
     limit = ASKED_BY_ANYBODY.get(template_prefix)
     if limit is None:

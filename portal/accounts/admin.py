@@ -1,4 +1,4 @@
-"""People in the admin; signing in to it goes through allauth, with its limits and second factors."""
+"""People in the admin. Signing in to it goes through allauth, with its limits and second factors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from allauth.account.decorators import reauthentication_required, secure_admin_l
 from allauth.account.models import EmailAddress
 from allauth.mfa import admin as mfa_admin  # noqa: F401 - likewise
 from allauth.mfa.models import Authenticator
-from allauth.socialaccount import admin as socialaccount_admin  # noqa: F401 - registers what is taken out below
+from allauth.socialaccount import admin as socialaccount_admin  # noqa: F401 - registers what is replaced below
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from allauth.usersessions import admin as session_admin
 from allauth.usersessions.models import UserSession
@@ -44,7 +44,10 @@ for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, Emai
 
 
 class ConfirmedAdmin(LongList):
-    """Every POST asks for a recent confirmation: a stolen session of staff changes no account."""
+    """The base of admins where every POST needs a recent confirmation.
+
+    So a stolen staff session changes no account.
+    """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         need_confirmation(request)
@@ -61,7 +64,7 @@ class ConfirmedAdmin(LongList):
 
 @reauthentication_required(app="allauth.account", enabled=lambda request: request.method == "POST")  # type: ignore[untyped-decorator]
 def need_confirmation(request: HttpRequest) -> None:
-    """Check that a person who sends something confirmed a few minutes ago that it is them, else ask for it."""
+    """Ask a person who submits something to confirm that it is them, unless they just did."""
 
 
 class EmailAddressForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -76,7 +79,10 @@ class EmailAddressForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(EmailAddress)
 class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # type: ignore[misc]
-    """Addresses of accounts. A person gives and confirms their own; staff sets it for those who lost their mailbox."""
+    """The admin of email addresses.
+
+    People change their own; staff change them for people who lost their mailbox.
+    """
 
     search_help_text = gettext_lazy("A person, or the beginning of an address")
     form = EmailAddressForm
@@ -106,7 +112,7 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # typ
         )
 
     def make_verified(self, request: HttpRequest, queryset: QuerySet[EmailAddress]) -> None:
-        """Mark the chosen addresses as confirmed, each with its event."""
+        """Mark the chosen addresses as confirmed, and record an event for each."""
         for row in queryset.filter(verified=False).select_related("user"):
             try:
                 change_email_by_staff(
@@ -127,7 +133,7 @@ class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # typ
 
 @admin.register(UserSession)
 class UserSessionAdmin(LongList, session_admin.UserSessionAdmin):  # type: ignore[misc]
-    """Where people are signed in; only signing in begins a session."""
+    """The admin of sessions. Only signing in creates one."""
 
     search_help_text = gettext_lazy("A person, or a network address in full")
 
@@ -151,7 +157,10 @@ class EmailAddressInline(admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(User)
 class UserAdmin(ConfirmedAdmin):
-    """Rights and standing of an account; its holder keeps password and second factor on the account pages."""
+    """The admin of accounts: their rights and status.
+
+    People change their own password and second factor on the account pages.
+    """
 
     list_display = [
         "username",
@@ -164,7 +173,7 @@ class UserAdmin(ConfirmedAdmin):
         "date_joined",
     ]
     list_filter = ["is_active", "is_staff", "is_superuser", "imported"]
-    search_fields = ["username"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["username"]  # shows the search field; `condition` says which columns are searched
     search_help_text = gettext_lazy("Names, email address, institution, ORCID iD")
     readonly_fields = ["email", "imported", "date_joined", "last_login"]
     inlines = [EmailAddressInline]
@@ -183,7 +192,7 @@ class UserAdmin(ConfirmedAdmin):
         return holds(OF_PERSON, term)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Read the permissions with their content types, whose names the choices begin with."""
+        """Fetch the permissions with their content types, whose names begin the labels of the choices."""
         kwargs.setdefault("queryset", Permission.objects.select_related("content_type"))
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
@@ -205,7 +214,10 @@ class UserAdmin(ConfirmedAdmin):
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """Only a superuser hands out rights, and nobody to people from elsewhere, who cannot sign in."""
+        """Return the read-only fields.
+
+        Only superusers grant rights, and nobody grants any to imported people, who cannot sign in.
+        """
         fields = list(self.readonly_fields)
         may = request.user.is_superuser and not (obj and obj.imported)
         return fields if may else [*fields, "is_staff", "is_superuser", "user_permissions"]
@@ -213,11 +225,11 @@ class UserAdmin(ConfirmedAdmin):
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(ConfirmedAdmin):
-    """Second factors: staff removes them for a person who lost theirs; their secrets are never shown."""
+    """The admin of second factors. Staff remove them for people who lost theirs; secrets are never shown."""
 
     list_display = ["user", "type", "created_at", "last_used_at"]
     list_filter = ["type"]
-    search_fields = ["user"]  # shows the field; `condition` says where a term is looked for
+    search_fields = ["user"]  # shows the search field; `condition` says which columns are searched
     fields = ["user", "type", "created_at", "last_used_at"]
 
     def condition(self, term: str) -> Q:

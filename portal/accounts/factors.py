@@ -1,4 +1,4 @@
-"""Where a second factor is demanded, one rule: the demo asks for none."""
+"""The one rule for where a second factor is required. The demo never asks for one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.shortcuts import redirect
 
 
 def lacks_second_factor(user: Any) -> bool:
-    """Signed in by a password or a link alone, where that is not enough."""
+    """Return whether the person needs a second factor here and signed in by a password or a link alone."""
     return not settings.GATEHOUSE_DEMO and user.is_authenticated and not is_mfa_enabled(user)
 
 
 def to_second_factor(request: HttpRequest, sentence: str) -> HttpResponse:
-    """Sends the person to where they add one, and says why."""
+    """Send the person to the page where they add a second factor, and say why."""
     messages.warning(request, sentence)
     return redirect("mfa_index")

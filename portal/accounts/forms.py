@@ -1,4 +1,4 @@
-"""Forms about oneself: signing up, the profile, and becoming the owner."""
+"""Forms for a person's own account: signing up, the profile, and becoming the owner."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNREADABLE_NAME = gettext_lazy("Enter your name: these characters cannot be show
 
 
 class NamesMixin(forms.Form):
-    """The two name fields, cleaned of what cannot be seen."""
+    """The two name fields, cleaned of invisible characters."""
 
     def clean_first_name(self) -> str:
         name = clean_name(self.cleaned_data["first_name"])
@@ -52,7 +52,7 @@ def last_name_field() -> forms.CharField:
 
 
 class SignupForm(NamesMixin, allauth_forms.SignupForm):  # type: ignore[misc]
-    """allauth's form with the names; it hides from a stranger whether an email address has an account."""
+    """allauth's sign-up form with name fields; it does not reveal whether an email address has an account."""
 
     first_name = first_name_field()
     last_name = last_name_field()
@@ -98,13 +98,16 @@ class ResetPasswordKeyForm(allauth_forms.ResetPasswordKeyForm):  # type: ignore[
         self.fields["password1"].help_text = PASSWORD_HELP
 
     def save(self) -> None:
-        """Set the password; raises `Conflict` when the link was used meanwhile."""
+        """Set the password. Raises `Conflict` if the link has been used in the meantime."""
         password = self.cleaned_data["password1"]
         reset_password(user=self.user, key=self.temp_key, password=password, address=client_address())
 
 
 class ChangePasswordForm(allauth_forms.ChangePasswordForm):  # type: ignore[misc]
-    """The current password is asked for on the page itself, and guesses at it count like those at sign-in."""
+    """The form that changes the password.
+
+    The page itself asks for the current password, and guesses at it count like those at sign-in.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -118,26 +121,29 @@ class ChangePasswordForm(allauth_forms.ChangePasswordForm):  # type: ignore[misc
         return password
 
     def save(self) -> None:
-        """Set the password; raises `Conflict` when it was changed meanwhile."""
+        """Set the password. Raises `Conflict` if it has been changed in the meantime."""
         password = self.cleaned_data["password1"]
         change_password(user=self.user, password=password, address=client_address())
 
 
 class SetPasswordForm(allauth_forms.SetPasswordForm):  # type: ignore[misc]
-    """The first password of an account that signs in by a passkey alone."""
+    """The first password of an account that so far signs in by a passkey alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["password1"].help_text = PASSWORD_HELP
 
     def save(self) -> None:
-        """Set the password; raises `Conflict` when one was set meanwhile."""
+        """Set the password. Raises `Conflict` if one has been set in the meantime."""
         password = self.cleaned_data["password1"]
         change_password(user=self.user, password=password, address=client_address())
 
 
 class CountedCode(forms.Form):
-    """A code of a second factor: wrong ones are counted as wrong passwords are, so that nobody else uses them up."""
+    """A code of a second factor.
+
+    Wrong codes are counted like wrong passwords, so that nobody else can use up the guesses.
+    """
 
     user: User
 
@@ -151,11 +157,11 @@ class CountedCode(forms.Form):
 
 
 class AuthenticateForm(CountedCode, mfa_forms.AuthenticateForm):  # type: ignore[misc]
-    """The code asked for at sign-in."""
+    """The code that sign-in asks for."""
 
 
 class ReauthenticateForm(CountedCode, mfa_forms.ReauthenticateForm):  # type: ignore[misc]
-    """The code asked for by a page that wants to know that it is still you."""
+    """The code that a page asks for to confirm that it is still you."""
 
 
 def client_address() -> str:
@@ -165,7 +171,7 @@ def client_address() -> str:
 
 
 class ProfileForm(NamesMixin, forms.ModelForm):  # type: ignore[type-arg]
-    """What forms about models are prefilled with."""
+    """The profile, from which request forms are prefilled."""
 
     first_name = first_name_field()
     last_name = last_name_field()
@@ -198,7 +204,7 @@ class ProfileForm(NamesMixin, forms.ModelForm):  # type: ignore[type-arg]
 
 
 class OwnerForm(NamesMixin, forms.Form):
-    """Everything about the first account; nobody can help yet, so it says what it wants in full."""
+    """The first account. Nobody can help its owner yet, so the form explains every field in full."""
 
     first_name = first_name_field()
     last_name = last_name_field()

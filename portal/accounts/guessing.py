@@ -1,9 +1,9 @@
-"""How often a password or a code may be guessed. A stranger's wrong guesses never keep the account's person out.
+"""Limits on guessing passwords and codes. A stranger's wrong guesses never lock the account's owner out.
 
-Wrong guesses are counted for each address, for each pair of account and address, and for each account. The last bound is
-much larger than the others. Beyond it, a guess counts only from a browser or an address where the person signed in before,
-so that many addresses together cannot go on guessing; a reset link works in any case. Counts are in the cache: while it is
-away, nobody is kept out.
+Wrong guesses are counted for each address, for each pair of account and address, and for each account. The
+last limit is much larger than the others. Beyond it, a guess counts only from a browser or an address where
+the person has signed in before, so that many addresses together cannot continue guessing; a reset link works
+in any case. Counts are in the cache: while it is down, nobody is locked out.
 """
 
 from __future__ import annotations
@@ -32,22 +32,26 @@ COOKIE_AGE = 180 * 24 * 3600  # seconds
 
 @dataclass(frozen=True)
 class Guess:
-    """One guess at an account's secret: `account` is the address typed, or `factor:PK` for codes of a second factor."""
+    """One guess at an account's secret.
+
+    `account` is the address typed, or `factor:PK` for codes of a second factor.
+    """
 
     account: str
     address: str
 
     @property
     def here(self) -> str:
-        """The account as guessed from this address."""
+        """Return the key that counts guesses at this account from this address."""
         return f"{self.account}|{self.address}"
 
 
 def begin_guess(guess: Guess, *, known: Callable[[], bool]) -> None:
-    """Count one guess before it is checked, so that guesses at the same time cannot slip through together.
+    """Count one guess before it is checked, so that simultaneous guesses cannot slip through together.
 
-    `known` says whether the guess comes from where the person signed in before; it is asked only beyond the bound of the
-    account as a whole. Raises `TooMany`; its sentence is the name of an error message of the account adapter.
+    `known` returns whether the guess comes from where the person signed in before; it is called only beyond
+    the limit of the account as a whole. Raises `TooMany`; its sentence is the name of an error message of the
+    account adapter.
     """
     spend(FROM_ADDRESS, guess.address)
     spend(HERE, guess.here)
@@ -59,20 +63,23 @@ def begin_guess(guess: Guess, *, known: Callable[[], bool]) -> None:
 
 
 def right_guess(guess: Guess) -> None:
-    """Take the count of a right guess back. Wrong ones stay, or signing in to another account would erase them."""
+    """Take back the count of a correct guess.
+
+    Wrong guesses stay counted, or signing in to another account would erase them.
+    """
     give_back(FROM_ADDRESS, guess.address)
     give_back(HERE, guess.here)
     give_back(ANYWHERE, guess.account)
 
 
 def forget_guesses(guess: Guess) -> None:
-    """Forget the wrong guesses at an account after its password was reset by an emailed link."""
+    """Forget the wrong guesses at an account after its password was reset through an emailed link."""
     forget(HERE, guess.here)
     forget(ANYWHERE, guess.account)
 
 
 def signed_in_here_before(request: HttpRequest, user: User | None, *, address: str) -> bool:
-    """Return whether this browser, or this network in a session that lives, signed in to this account before."""
+    """Return whether this browser, or this network in a live session, signed in to this account before."""
     if user is None:
         return False
     if user.pk in _people_of(request):
@@ -82,7 +89,10 @@ def signed_in_here_before(request: HttpRequest, user: User | None, *, address: s
 
 
 def remember_browser(request: HttpRequest, response: HttpResponse, user: User) -> None:
-    """Give the browser a signed cookie that says who signed in; it opens nothing, it only lifts the account's bound."""
+    """Set a signed cookie that says who signed in.
+
+    It gives no access; it only lifts the account's limit on guesses.
+    """
     people = [pk for pk in _people_of(request) if pk != user.pk][-4:]
     response.set_cookie(
         COOKIE,

@@ -1,4 +1,4 @@
-"""Staff rights are worth a second factor."""
+"""Require a second factor for staff pages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ GUARDED_VIEWS = {"outbox", "outbox_mail", "model_downloads", "model_downloads_cs
 
 
 class StaffSecondFactorMiddleware:
-    """Sends staff without a second factor from the staff's pages to where they add one; not in the demo.
+    """A middleware that sends staff without a second factor from staff pages to where they add one.
 
-    It looks at what the router found, so that no spelling of an address gets past it.
+    The demo does without. It looks at the view that the router found, so that no spelling of an address gets
+    past it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

@@ -1,4 +1,4 @@
-"""People: they sign in by email and are known to others by a user name."""
+"""People, who sign in by email and are known to others by a user name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USERNAME_PATTERN = r"^(?![-.])(?!.*(--|\.\.))(?!.*(\.git|[-.])\Z)[A-Za-z0-9_.-]{
 
 class UserManager(BaseUserManager["User"]):
     def create_user(self, email: str, username: str, password: str | None = None, **extra: Any) -> User:
-        """Adds an account; without a password it cannot sign in until one is set."""
+        """Create an account. Without a password it cannot sign in until one is set."""
         user = self.model(email=self.normalize_email(email).lower(), username=username, **extra)
         user.set_password(password)
         user.save(using=self._db)
@@ -33,7 +33,10 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, username, password, is_staff=True, is_superuser=True, **extra)
 
     def create_imported(self, username: str, **names: str) -> User:
-        """Adds someone who is known from elsewhere only: no address, no password, no way to sign in."""
+        """Create an account without address or password, for a person known only from another portal.
+
+        Nobody can sign in to it.
+        """
         user = self.model(email="", username=username, imported=True, **names)
         user.set_unusable_password()
         user.save(using=self._db)
@@ -117,14 +120,17 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.username
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
-        """Return what a session must hold to go on: it changes with the password and with the email address."""
+        """Return the hash that a session must contain to stay valid.
+
+        It changes with the password and the email address.
+        """
         salt = "gatehouse.session"
         return salted_hmac(
             salt, f"{self.password} {self.email}", secret=secret, algorithm="sha256"
         ).hexdigest()
 
     def get_full_name(self) -> str:
-        """First and last name, else the user name: never the email address."""
+        """Return first and last name, or else the user name; never the email address."""
         return full_name(self.first_name, self.last_name, self.username)
 
     def get_short_name(self) -> str:
@@ -132,7 +138,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 
 class OwnerLink(models.Model):
-    """The one open invitation to become the first owner; gone once used."""
+    """The one open invitation to become the first owner; deleted once used."""
 
     ONLY = 1
 
@@ -144,7 +150,7 @@ class OwnerLink(models.Model):
 
 
 class CaughtMail(models.Model):
-    """An email that was to be sent while there is no mail server: read on the outbox page."""
+    """An email that could not be sent because there is no mail server; the outbox page shows it."""
 
     to = models.TextField()
     subject = models.TextField()

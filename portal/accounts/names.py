@@ -1,4 +1,4 @@
-"""Names of people: any script for the name they bear, the Hub's letters for the one that is public."""
+"""Names of people: any script for their real names, the Hub's characters for the public user name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LETTERS = str.maketrans(
         "ŋ": "ng", "Ŋ": "Ng", "ĸ": "k", "ŧ": "t", "Ŧ": "T", "ə": "a", "Ə": "A",
     }
 )  # fmt: skip
-# Nobody signs up under a name that sounds like the house; the first owner may take one.
+# Nobody can sign up under a name that sounds official; the first owner may take one.
 RESERVED = {
     "admin", "administrator", "gatehouse", "help", "info", "moderator", "official", "operator", "owner",
     "reviewer", "root", "security", "staff", "support", "system", "team", "webmaster",
@@ -35,19 +35,28 @@ _username_form = RegexValidator(USERNAME_PATTERN, BAD_USERNAME)
 
 
 def clean_name(text: str) -> str:
-    """The name as `visible_line` shows it: joiners stay, with which Persian and several Indic scripts spell."""
+    """Return the name as `visible_line` shows it.
+
+    Joiners stay: Persian and several Indic scripts need them.
+    """
     return visible_line(text)
 
 
 def fold(text: str) -> str:
-    """`text` in lower-case ASCII letters and digits, words joined by one hyphen; empty for other scripts."""
+    """Return `text` as lower-case ASCII letters and digits, with hyphens between words.
+
+    Other scripts give an empty string.
+    """
     decomposed = unicodedata.normalize("NFKD", text.translate(LETTERS))
     ascii_only = decomposed.encode("ascii", "ignore").decode().lower().replace("'", "")
     return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")
 
 
 def suggest_username(*, first_name: str, last_name: str = "") -> str:
-    """A free user name made from the names: `zoe-garcia`, else `zoe-garcia-2`; never from the address."""
+    """Return a free user name made from the names: `zoe-garcia`, or else `zoe-garcia-2`.
+
+    It is never made from the email address.
+    """
     base = fold(f"{first_name} {last_name}")[:LONGEST_SUGGESTION].strip("-")
     if not base:
         return anonymous_username()
@@ -61,7 +70,7 @@ def suggest_username(*, first_name: str, last_name: str = "") -> str:
 
 
 def anonymous_username() -> str:
-    """A free user name that says nothing about its bearer: `researcher-` and digits."""
+    """Return a free user name that says nothing about the person: `researcher-` and digits."""
     for digits in (4, 6, 9, 12):
         for _attempt in range(5):
             name = f"researcher-{secrets.randbelow(9 * 10 ** (digits - 1)) + 10 ** (digits - 1)}"
@@ -71,7 +80,7 @@ def anonymous_username() -> str:
 
 
 def check_username(username: str, *, holder: User | None = None, reserved_too: bool = False) -> str:
-    """The user name if `holder` may bear it, else `ValidationError` with a sentence."""
+    """Return the user name if `holder` may have it. Raises `ValidationError` with a sentence if not."""
     _username_form(username)
     if holder is not None and username.lower() == holder.username.lower():
         return username

@@ -11,7 +11,7 @@ SHAPE = re.compile(r"\d{15}[\dX]", re.ASCII)
 
 
 def check_digit(digits: str) -> str:
-    """The sixteenth character for the first fifteen digits."""
+    """Return the sixteenth character for the first fifteen digits."""
     total = 0
     for digit in digits:
         total = (total + int(digit)) * 2
@@ -20,7 +20,7 @@ def check_digit(digits: str) -> str:
 
 
 def clean_orcid(text: str) -> str:
-    """`0000-0002-1825-0097` from what a person pastes (also an orcid.org address); empty stays empty."""
+    """Return an ORCID iD, or a pasted orcid.org address, as `0000-0002-1825-0097`; empty stays empty."""
     bare = re.sub(r"^(https?://)?(www\.)?orcid\.org/", "", text.strip(), flags=re.IGNORECASE).rstrip("/")
     compact = re.sub(r"[\s\u2010-\u2015-]", "", bare).upper()
     if not compact:

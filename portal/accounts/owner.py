@@ -1,4 +1,4 @@
-"""The first account of a portal: made through a link that only who started the portal can see."""
+"""The first account of a portal, created through a link that only the person who started it can see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from portal.accounts.models import OwnerLink, User
 
 
 def owner_link() -> str | None:
-    """A new link to create the owner (the one before stops working), or None once a staff account exists."""
+    """Return a new link to create the owner, or None once a staff account exists.
+
+    A new link replaces the previous one.
+    """
     if User.objects.filter(is_staff=True).exists():
         return None
     token = secrets.token_urlsafe(24)
@@ -25,7 +28,7 @@ def owner_link() -> str | None:
 
 
 def link_opens(token: str) -> bool:
-    """Whether this link can still be used; looking at it uses nothing up."""
+    """Return whether this link can still be used. Opening it does not use it up."""
     return (
         OwnerLink.objects.filter(digest=_token_digest(token)).exists()
         and not User.objects.filter(is_staff=True).exists()
@@ -36,9 +39,10 @@ def link_opens(token: str) -> bool:
 def create_owner(
     *, token: str, email: str, username: str, password: str, first_name: str = "", last_name: str = ""
 ) -> User:
-    """Uses the link up and makes the superuser, whose address counts as confirmed.
+    """Use the link up and create the superuser, whose address counts as confirmed.
 
-    Raises Conflict when the link was used or replaced: of two people with one link, the row lock lets one by.
+    Raises Conflict if the link was used or replaced: of two people with one link, the row lock lets only one
+    through.
     """
     link = OwnerLink.objects.select_for_update(no_key=True).filter(digest=_token_digest(token)).first()
     if link is None or User.objects.filter(is_staff=True).exists():

@@ -1,4 +1,4 @@
-"""People whom an operator names by email address, before they ever came here."""
+"""People whom an operator names by email address before they have ever signed in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from portal.accounts.security import reset_tokens
 
 @dataclass(frozen=True)
 class Invited:
-    """`url` is where the person goes first: to set a password, or to sign in when they have one."""
+    """An account and its first address.
+
+    `url` is where the person sets a password, or signs in if they have one.
+    """
 
     user: User
     created: bool
@@ -32,10 +35,11 @@ class Invited:
 
 
 def find_or_invite(email: str) -> Invited:
-    """The account of this address; an unknown one gets an account without password, under an anonymous name.
+    """Return the account of this address.
 
-    Only the account's own address and confirmed further ones count: an address that someone merely
-    typed into their account is no proof that it is theirs.
+    For an unknown address, create one without password, under an anonymous name. Only the account's own
+    address and its confirmed further ones count: an address that someone merely typed into their account does
+    not prove that it is theirs.
     """
     address = email.strip().lower()
     try:
@@ -50,7 +54,7 @@ def find_or_invite(email: str) -> Invited:
             with transaction.atomic():
                 user = User.objects.create_user(address, anonymous_username())
                 EmailAddress.objects.create(user=user, email=address, primary=True, verified=False)
-        except IntegrityError:  # someone invited the same address in the same moment
+        except IntegrityError:  # someone else invited the same address at the same moment
             user, created = _find_holder(address), False
             if user is None:
                 raise
@@ -59,14 +63,15 @@ def find_or_invite(email: str) -> Invited:
 
 
 def find_person(email: str) -> User | None:
-    """The account of this address, or of a confirmed further one; nobody is invited."""
+    """Return the account of this address, or of a confirmed further one. Invites nobody."""
     return _find_holder(email.strip().lower())
 
 
 def import_person(*, name: str, full_name: str, host: str) -> User:
-    """An account for someone who asked at `host`: without address or password, so that nobody signs in to it.
+    """Return an account for someone who asked at `host`.
 
-    The user name is theirs there, with the host behind it: it joins nobody here, and nobody here is taken for them.
+    It has no address or password, so nobody can sign in. The user name is the one they have there, followed
+    by the host: it is merged with no account here, and nobody here is mistaken for them.
     """
     full_name = clean_name(full_name)[:200]
     place = re.sub(r"[^a-z0-9]+", ".", host.lower()).strip(".")[:40].strip(".")
@@ -78,7 +83,7 @@ def import_person(*, name: str, full_name: str, host: str) -> User:
             with transaction.atomic():
                 return User.objects.create_imported(username, first_name=full_name)
         except IntegrityError:
-            continue  # someone has that name
+            continue  # someone else has that name
     raise RuntimeError("no free user name among 10^14: the random source is broken")
 
 
@@ -86,7 +91,7 @@ RIGHTS = ("is_active", "is_staff", "is_superuser")
 
 
 def save_account(*, user: User, actor: User) -> list[str]:
-    """Saves an account changed by an administrator; changed rights are an event. Returns the changed rights."""
+    """Save an account that an administrator changed; record and return the changed rights."""
     with recorded():
         before = User.objects.select_for_update(no_key=True).values(*RIGHTS).get(pk=user.pk)
         changed = [right for right in RIGHTS if before[right] != getattr(user, right)]
@@ -98,13 +103,13 @@ def save_account(*, user: User, actor: User) -> list[str]:
 
 
 def invitation_url(user: User) -> str:
-    """A link with which this person sets their first password; it works once, for PASSWORD_RESET_TIMEOUT."""
+    """Return a link for setting this person's first password; it works once, for PASSWORD_RESET_TIMEOUT."""
     return reset_address(f"{user_pk_to_url_str(user)}-{reset_tokens().make_token(user)}")
 
 
 def _find_holder(address: str) -> User | None:
     if not address:
-        return None  # people from elsewhere have none, and are never meant
+        return None  # imported people have none, and are never meant
     user = User.objects.filter(email__iexact=address).first()
     if user is None:
         row = EmailAddress.objects.filter(email__iexact=address, verified=True).select_related("user").first()

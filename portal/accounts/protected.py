@@ -1,4 +1,4 @@
-"""allauth's pages that change how an account is protected, with one transaction around change, event and email."""
+"""allauth's pages for passwords, addresses and second factors: change, event and email in one transaction."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ACCOUNT = "allauth.account"
 
 
 class PasswordChangeView(account_views.PasswordChangeView):  # type: ignore[misc]
-    """Changes the password; every session ends but this one."""
+    """The page that changes the password; all sessions end except this one."""
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:
@@ -47,9 +47,9 @@ class PasswordChangeView(account_views.PasswordChangeView):  # type: ignore[misc
 
 
 class PasswordSetView(account_views.PasswordSetView):  # type: ignore[misc]
-    """Sets the first password, after its person confirmed that it is them.
+    """The page that sets the first password, after the person confirmed that it is them.
 
-    The form is shown only then, so that no password typed into it is kept while the person confirms.
+    The form is shown only then, so that no password is typed into it and kept while the person confirms.
     """
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -73,7 +73,7 @@ class PasswordSetView(account_views.PasswordSetView):  # type: ignore[misc]
 
 @method_decorator(login_not_required, name="dispatch")
 class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):  # type: ignore[misc]
-    """Sets a password through an emailed link, which works once."""
+    """The page that sets a password through an emailed link, which works once."""
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:
@@ -85,9 +85,10 @@ class PasswordResetFromKeyView(account_views.PasswordResetFromKeyView):  # type:
 
 
 class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type: ignore[misc]
-    """Confirms an email address by its code. A code works once: the lock on the person lets one request by at a time.
+    """The page that confirms an email address by its code.
 
-    A new code lives as long as the first one did, which may have waited for the mail server until it ended.
+    A code works once: the lock on the person lets one request through at a time. A new code lives as long as
+    the first one, which may have expired while it waited for the mail server.
     """
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -106,7 +107,7 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type:
         state = self._process.state
         sent = state["resend_count"]
         response: HttpResponse = super()._resend_form_valid(form)
-        if state["resend_count"] > sent:  # else there were too many, and the old code goes on to its end
+        if state["resend_count"] > sent:  # else too many were sent, and the old code stays
             self._begin_life()
         return response
 
@@ -127,7 +128,7 @@ class ConfirmEmailView(account_views.ConfirmEmailVerificationCodeView):  # type:
 
 
 class FactorRecorded:
-    """Runs a change of second factors with its events and emails."""
+    """A base that runs a change of second factors together with its events and emails."""
 
     request: HttpRequest
 
@@ -139,27 +140,27 @@ class FactorRecorded:
 
 
 class ActivateTOTPView(FactorRecorded, totp_views.ActivateTOTPView):  # type: ignore[misc]
-    """Adds an authenticator app."""
+    """The page that adds an authenticator app."""
 
 
 class DeactivateTOTPView(FactorRecorded, totp_views.DeactivateTOTPView):  # type: ignore[misc]
-    """Removes the authenticator app."""
+    """The page that removes the authenticator app."""
 
 
 class AddWebAuthnView(FactorRecorded, webauthn_views.AddWebAuthnView):  # type: ignore[misc]
-    """Adds a passkey or a security key."""
+    """The page that adds a passkey or a security key."""
 
 
 class RemoveWebAuthnView(FactorRecorded, webauthn_views.RemoveWebAuthnView):  # type: ignore[misc]
-    """Removes a passkey or a security key."""
+    """The page that removes a passkey or a security key."""
 
 
 class GenerateRecoveryCodesView(FactorRecorded, codes_views.GenerateRecoveryCodesView):  # type: ignore[misc]
-    """Replaces the recovery codes."""
+    """The page that replaces the recovery codes."""
 
 
 class ReauthenticateWebAuthnView(webauthn_views.ReauthenticateWebAuthnView):  # type: ignore[misc]
-    """Confirms by a passkey or security key; when that fails, the person stays on the page."""
+    """The page for confirming by a passkey or security key; if that fails, the person stays on it."""
 
     def form_invalid(self, form: Any) -> HttpResponse:
         for message in form.errors.get("credential", []):
@@ -171,7 +172,7 @@ class ReauthenticateWebAuthnView(webauthn_views.ReauthenticateWebAuthnView):  # 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def confirm_by_link(request: HttpRequest) -> HttpResponse:
-    """Email a link to set a password, for people who have neither a password nor a second factor to confirm with."""
+    """Email a link to set a password to people without a password or second factor to confirm with."""
     if request.method != "POST":
         return render(request, "account/confirm_by_link.html")
     user = User.objects.get(pk=signed_in(request).pk)

@@ -1,4 +1,4 @@
-"""What we do when allauth says that something happened."""
+"""Receivers of allauth's signals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def record_change(
     to_email_address: EmailAddress,
     **_: Any,
 ) -> None:
-    """Write the change with its emails, and keep this session; the first address of an account is no change."""
+    """Record the change, queue its emails, and keep this session.
+
+    Adding an account's first address is not a change.
+    """
     if from_email_address is None or from_email_address.email == to_email_address.email:
         return
     record_email_change(
@@ -47,5 +50,5 @@ def record_change(
 
 @receiver(authentication_step_completed, dispatch_uid="remember-where-signed-in")
 def remember_network(*, request: HttpRequest, **_: Any) -> None:
-    """Let a recent sign-in count in the network that it came from."""
+    """Note the network of a recent sign-in, which counts only for requests from there."""
     remember_where(request)

@@ -1,7 +1,8 @@
-"""What counts as a recent sign-in.
+"""Decide whether a sign-in is recent.
 
-Changes to how an account is protected (email, password, second factors) want an explicit confirmation. Tokens, machines and
-trusted repositories take a whole sign-in as well, so that nobody signs in and is asked again at once.
+Changes to how an account is protected (email, password, second factors) need an explicit confirmation. For
+tokens, machines and trusted repositories a full sign-in is enough, so that nobody signs in and is asked again
+straight away.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ ACCOUNT_APPS = {"allauth.account", "allauth.mfa"}
 
 
 def signed_in_recently(request: HttpRequest, *, app: str = "") -> bool:
-    """Return whether the session's person proved who they are within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds.
+    """Return whether the person proved who they are within ACCOUNT_REAUTHENTICATION_TIMEOUT seconds.
 
-    Only what was proved from the network that asks now counts: a copied cookie does not ride on its owner's sign-in. `app` is
-    what allauth names when it asks: for its own account pages only an explicit confirmation counts.
+    Only proofs from the network of this request count: a copied cookie gains nothing from its owner's
+    sign-in. `app` is what allauth passes: for its own account pages only an explicit confirmation counts.
     """
     if not request.user.is_authenticated:
         return False
@@ -37,7 +38,7 @@ def signed_in_recently(request: HttpRequest, *, app: str = "") -> bool:
 
 
 def remember_where(request: HttpRequest) -> None:
-    """Write into the newest record of the session from which network the person just proved who they are, if known."""
+    """Add to the session's newest proof the network that it came from, if known."""
     records, here = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY), _client_network(request)
     if records and here:
         records[-1]["from"] = here
@@ -45,7 +46,7 @@ def remember_where(request: HttpRequest) -> None:
 
 
 def renew_session(request: HttpRequest, user: User) -> None:
-    """Let this session go on, under a new key, after a change of its person that ends all their sessions."""
+    """Keep this session, under a new key, through a change that ends all of the person's sessions."""
     old = request.session.session_key
     update_session_auth_hash(request, user)
     UserSession.objects.filter(session_key=old).update(session_key=request.session.session_key)

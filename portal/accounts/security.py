@@ -1,4 +1,4 @@
-"""Changes to how an account is protected: each is written with its event and its email in one transaction."""
+"""Changes of passwords, addresses and second factors, each with its event and email in one transaction."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TAKEN = gettext_lazy("Another account has this email address.")
 
 
 def reset_tokens() -> PasswordResetTokenGenerator:
-    """Return what makes and checks the keys of reset and invitation links."""
+    """Return the generator that makes and checks the keys of reset and invitation links."""
     generator: type[PasswordResetTokenGenerator] = import_string(
         "allauth.account.forms.EmailAwarePasswordResetTokenGenerator"
     )
@@ -38,10 +38,10 @@ def reset_tokens() -> PasswordResetTokenGenerator:
 
 
 def change_password(*, user: User, password: str, address: str) -> None:
-    """Set a new password, or the first one, of a person who confirmed that it is them.
+    """Set a new password, or the first one, for a person who has confirmed that it is them.
 
-    All sessions end but the one that its view renews. `address` is where the change came from. Raises `Conflict` when the
-    password was changed since the person's session was read.
+    All sessions end except the one that the view renews. `address` is where the change came from. Raises
+    `Conflict` if the password was changed since the person's session was read.
     """
     hashed = make_password(password)  # slow on purpose, so before the lock
     with recorded():
@@ -54,10 +54,11 @@ def change_password(*, user: User, password: str, address: str) -> None:
 
 
 def reset_password(*, user: User, key: str, password: str, address: str) -> None:
-    """Set the password through an emailed link. A link works once: of several at the same time, one gets through.
+    """Set the password through an emailed link.
 
-    `key` is the link's key, checked again while the person's row is locked. `address` is where the link was used. A change
-    of email address that waits for its code is dropped. Raises `Conflict` when the link was used or replaced.
+    A link works once: of several simultaneous uses, one gets through. `key` is the link's key, checked again
+    while the person's row is locked. `address` is where the link was used. A change of email address that
+    still waits for its code is dropped. Raises `Conflict` if the link was used or replaced.
     """
     hashed = make_password(password)
     with recorded():
@@ -79,9 +80,9 @@ def _write_password(held: User, user: User, hashed: str) -> None:
 
 @contextmanager
 def factors_recorded(*, user: User, address: str, actor: User | None = None) -> Iterator[None]:
-    """Run a change of a person's second factors in one transaction, then write what was added and removed.
+    """Run a change of a person's second factors in one transaction, then record what was added and removed.
 
-    `actor` is who changed them, where that is not the person.
+    `actor` is the person who changed them, if someone else did.
     """
     with recorded():
         lock_person(user.pk)
@@ -113,7 +114,7 @@ def _factor_types(user: User) -> dict[int, str]:
 
 
 def announce_email_change(*, user: User, new: str, address: str) -> None:
-    """Write that a new email address was asked for, and warn the present one while nothing has changed yet."""
+    """Record the request for a new email address, and warn the present one while nothing has changed yet."""
     with recorded():
         data = {"person": user.username, "new": masked(new)}
         event = append_event(kind="account.email_change_asked", actor=user, data=data)
@@ -121,10 +122,10 @@ def announce_email_change(*, user: User, new: str, address: str) -> None:
 
 
 def record_email_change(*, user: User, old: str, new: str, address: str, actor: User | None = None) -> None:
-    """Write that the email address was changed, and tell both addresses.
+    """Record that the email address was changed, and inform both addresses.
 
-    Called inside the transaction of the change. All sessions end by it, but one that its view renews. `actor` is who
-    changed the address, where that is not the person.
+    Called inside the transaction of the change. All sessions end, except one that the view renews. `actor` is
+    the person who changed the address, if someone else did.
     """
     with recorded():
         data = {"person": user.username, "old": masked(old), "new": masked(new)}
@@ -137,10 +138,11 @@ def record_email_change(*, user: User, old: str, new: str, address: str, actor: 
 def change_email_by_staff(
     *, row: EmailAddress, email: str, verified: bool, actor: User, address: str
 ) -> None:
-    """Set a person's email address in the admin, or whether it counts as confirmed, for people who lost their mailbox.
+    """Set a person's email address in the admin, or whether it counts as confirmed.
 
-    `row` is the stored address. Raises `NotAllowed` when it belongs to staff and the actor is no superuser, since the
-    address is the key to the account, and `Invalid` when another account has the new one.
+    This is for people who lost their mailbox. `row` is the stored address. Raises `NotAllowed` if it belongs
+    to staff and the actor is not a superuser, since the address is the key to the account, and `Invalid` if
+    another account has the new one.
     """
     email = email.strip().lower()
     with recorded():
@@ -188,6 +190,6 @@ def _email_person(
 
 
 def masked(email: str) -> str:
-    """Return an email address of which only the first letter and the host can be read."""
+    """Return an email address with all but its first letter and its host masked."""
     name, _at, host = email.rpartition("@")
     return f"{name[:1]}***@{host}"

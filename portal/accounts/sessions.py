@@ -1,4 +1,4 @@
-"""Sessions in the database, as Django keeps them; every page reads one, so that the query is compiled once."""
+"""Django's sessions in the database. Every page reads one, so the query is compiled only once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _live = CompiledQuery(
 
 
 class SessionStore(db.SessionStore):
-    """`SESSION_ENGINE` names this module, and Django takes this class from it."""
+    """The session store, which Django takes from the module that `SESSION_ENGINE` names."""
 
     def _get_session_from_db(self) -> Session | None:
         found: Session | None = None

@@ -1,4 +1,4 @@
-"""Included before allauth's own addresses: what is named here as there replaces it."""
+"""Addresses included before allauth's own, so that the same names here replace them."""
 
 from django.contrib.auth.decorators import login_not_required
 from django.urls import path, re_path

@@ -1,4 +1,4 @@
-"""Pages about oneself, beside those of allauth."""
+"""Pages about a person's own account, in addition to allauth's."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ from portal.accounts.models import User
 from portal.accounts.names import clean_name, suggest_username
 from portal.accounts.owner import create_owner, link_opens
 
-SIGNUP_TRIES = 10  # each is lost only to someone else's success
+SIGNUP_TRIES = 10  # each is lost only if someone else succeeds
 
 
 @method_decorator(login_not_required, name="dispatch")
 class SignupView(AllauthSignupView):  # type: ignore[misc]
-    """allauth's sign-up. Someone who loses a race for a user name or an address sees what a later visitor would see."""
+    """allauth's sign-up page.
+
+    A person who loses a race for a user name or an address sees what a later visitor would see.
+    """
 
     def form_invalid(self, form: SignupForm) -> HttpResponse:
         """Return the page with the form's errors."""
@@ -51,7 +54,7 @@ class SignupView(AllauthSignupView):  # type: ignore[misc]
                     return answer
             except (
                 IntegrityError
-            ):  # someone has the address (allauth tells its holder) or our suggestion since
+            ):  # someone has taken the address (allauth informs its holder) or our suggestion since
                 form = self.get_form_class()(**self.get_form_kwargs())
                 if not form.is_valid():
                     return self.form_invalid(form)
@@ -65,7 +68,10 @@ class SignupView(AllauthSignupView):  # type: ignore[misc]
 @never_cache
 @require_safe
 def mail_outage(request: HttpRequest) -> HttpResponse:
-    """Return the notice of a page that waits for an email, which asks for it every 20 seconds; 204 while it is the same."""
+    """Return the notice for a page that waits for an email, or 204 while it is unchanged.
+
+    The page polls it every 20 seconds.
+    """
     failing = mail_server.outage() is not None
     if failing == (request.GET.get("shown") == "1"):
         return HttpResponse(status=204)
@@ -74,7 +80,7 @@ def mail_outage(request: HttpRequest) -> HttpResponse:
 
 
 class SessionsView(ListUserSessionsView):  # type: ignore[misc]
-    """allauth's page of sessions; looking at it deletes nothing, the next sign-in does."""
+    """allauth's page of sessions. Viewing it deletes nothing; the next sign-in does."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         sessions = live_sessions(self.request.user)
@@ -85,7 +91,7 @@ class SessionsView(ListUserSessionsView):  # type: ignore[misc]
 @login_not_required
 @require_safe
 def suggest(request: HttpRequest) -> HttpResponse:
-    """The user name that would be made from the names typed so far, as a sentence under the field."""
+    """Return a sentence, shown under the field, with the user name that the names typed so far would give."""
     first_name = clean_name(request.GET.get("first_name", ""))[:200]
     last_name = clean_name(request.GET.get("last_name", ""))[:200]
     name = suggest_username(first_name=first_name, last_name=last_name) if first_name or last_name else ""
@@ -95,7 +101,7 @@ def suggest(request: HttpRequest) -> HttpResponse:
 @login_required
 @never_cache
 def profile(request: HttpRequest) -> HttpResponse:
-    """What forms are prefilled with."""
+    """Show and save the profile, from which forms are prefilled."""
     person = User.objects.get(pk=signed_in(request).pk)
     form = ProfileForm(request.POST or None, instance=person)
     if request.method == "POST" and form.is_valid():
@@ -114,7 +120,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password")
 def owner(request: HttpRequest, token: str) -> HttpResponse:
-    """Creates the first staff account, signs it in and leads to its second factor."""
+    """Create the first staff account, sign it in and continue to its second factor."""
     if not link_opens(token):
         return render(request, "accounts/owner_closed.html", status=410)
     form = OwnerForm(request.POST or None)
@@ -135,7 +141,7 @@ def owner(request: HttpRequest, token: str) -> HttpResponse:
                 ),
             )
             login = Login(user=person, email=person.email, redirect_url=reverse("mfa_index"))
-            # The password was typed this moment: no need to ask for it again before the second factor.
+            # The password was typed just now: no need to ask for it again before the second factor.
             record_authentication(
                 request, person, method="password", email=person.email, reauthenticated=True
             )

@@ -2,10 +2,10 @@
 
 base      the backend that the setting ENGINE names
 budget    how many connections each part may hold
-checks    whether the server allows that many
-kinds     what each kind of process may ask of the database, and for how long
+checks    checks that the server allows that many
+kinds     database limits for each kind of process
 line      a fair line for a number of places
-patience  how long one request may wait for connections
+patience  how long a request may still wait for connections
 pool      the connections of one process
-task      what all Celery tasks have in common
+task      the base class of all Celery tasks
 """

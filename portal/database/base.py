@@ -19,18 +19,18 @@ LONGER = """
     SELECT set_config(name, value, true)
     FROM unnest(%s::text[], %s::text[]) AS wanted(name, value)
 """
-# A command of many threads takes more than `budget` counts for it, as one at a time may.
+# A command with many threads uses more connections than `budget` counts for it, as a single command may.
 OF_A_COMMAND = 24
-MOST_WAITING_ELSEWHERE = 100  # in effect all: nobody there would take a refusal instead
+MOST_WAITING_ELSEWHERE = 100  # in effect no limit: only web processes can answer with a refusal
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """A connection of this process's kind; `OPTIONS["pool"]` says that it comes from a pool."""
+    """A connection with the limits of this kind of process; `OPTIONS["pool"]` makes it come from a pool."""
 
-    _connection_pools: dict[str, Pool]  # Django's, of all connections of this process
+    _connection_pools: dict[str, Pool]  # Django's own, of all connections of this process
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Return libpq's parameters with the limits of this kind of process, and the operator's own options after them."""
+        """Return libpq's parameters: the limits of this kind of process, then the operator's own options."""
         parameters = super().get_connection_params()
         options = f"{kinds.current().options} {parameters.get('options') or ''}".strip()
         if options:
@@ -42,7 +42,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @property
     def pool(self) -> Pool | None:
-        """Return the process's pool; None where the settings want none, as for the owner's connection."""
+        """Return the process's pool, or None if the settings turn it off, as for the owner's connection."""
         if self.alias == NO_DB_ALIAS or not self.settings_dict["OPTIONS"].get("pool"):
             return None
         if self.alias not in self._connection_pools:
@@ -57,7 +57,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return self._connection_pools[self.alias]
 
     def be_patient(self) -> None:
-        """Let this transaction of a web process take as long as a worker's; other processes have no shorter limits."""
+        """Let this transaction of a web process take as long as a worker's.
+
+        Other processes have no shorter limits.
+        """
         if kinds.current().name != kinds.WEB.name:
             return
         limits = kinds.PATIENT.limits
@@ -68,7 +71,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 @cache
 def adapters(known: AdaptersMap, zone: tzinfo | None) -> AdaptersMap:
-    """Return Django's adapters with a loader that reads moments in a microsecond, a tenth of what psycopg's takes."""
+    """Return Django's adapters with a faster loader for timestamps.
+
+    It takes a microsecond, a tenth of psycopg's time.
+    """
 
     class Moments(BaseTzLoader):  # type: ignore[misc]
         timezone = zone  # Django compares it with its own
@@ -87,7 +93,7 @@ def adapters(known: AdaptersMap, zone: tzinfo | None) -> AdaptersMap:
 
 
 def pool_size() -> tuple[int, int]:
-    """Return how many connections this process may hold, and how many threads may wait for long while none comes free."""
+    """Return how many connections this process may hold, and how many threads may wait in a stuck line."""
     kind = kinds.current()
     if kind.name == kinds.WEB.name:
         share = budget.pool_of_web(settings.GATEHOUSE_DATABASE_CONNECTIONS, settings.GATEHOUSE_WEB_PROCESSES)

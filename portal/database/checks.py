@@ -1,4 +1,4 @@
-"""Whether the server allows as many connections as the parts of the portal may hold together."""
+"""Check that the server allows as many connections as the parts of the portal may hold together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALLOWED = """
 
 
 def too_many_connections() -> str:
-    """Return the sentence that says so, or ""."""
+    """Return the error if the portal may hold more connections than the server allows, or ""."""
     with connection.cursor() as cursor:
         cursor.execute(ALLOWED)
         allowed = cursor.fetchone()[0]
@@ -26,6 +26,6 @@ def too_many_connections() -> str:
 
 @register(Tags.database)
 def check_connections(*, databases: Any = None, **_: Any) -> list[Error]:
-    """Refuse `manage.py migrate` and `check --database default`, which compose starts before everything else."""
+    """Fail `manage.py migrate` and `check --database default`, which compose runs before everything else."""
     sentence = too_many_connections() if databases and "default" in databases else ""
     return [Error(sentence, id="portal.E001")] if sentence else []

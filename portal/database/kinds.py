@@ -1,22 +1,27 @@
-"""What each kind of process may ask of the database, and for how long.
+"""Database limits for each kind of process.
 
-The timeout belongs to the process, not to the database role: all use the same one. A process names its kind before its
-first connection; one that names none is a command, such as `migrate` or `verify_audit`, which nothing cuts short.
+The timeout belongs to the process, not to the database role, which all processes share. A process names its
+kind before its first connection; one that does not is a command, such as `migrate` or `verify_audit`, which
+is never cut short.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-STATEMENT_SECONDS = 10  # of a page, without GATEHOUSE_STATEMENT_SECONDS
-ANSWER_WITHIN = 5.0  # seconds after a statement's own limit until a server that says nothing is given up
-# Disks without moving parts: by PostgreSQL's own 4, reading all requests of a model seems cheaper than looking a thousand up.
+STATEMENT_SECONDS = 10  # for a page, without GATEHOUSE_STATEMENT_SECONDS
+ANSWER_WITHIN = 5.0  # seconds after a statement's own limit until a silent server is given up
+# For SSDs: with PostgreSQL's default of 4, reading all requests of a model seems cheaper than looking up a
+# thousand of them.
 PLANNING = "-c random_page_cost=1.1"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Limits in seconds; 0 means none. `idle`: inside a transaction, without a statement. `wait`: for a connection."""
+    """A kind of process and its limits in seconds; 0 means none.
+
+    `idle` is the time inside a transaction without a statement, `wait` the time to wait for a connection.
+    """
 
     name: str
     statement: int = 0
@@ -26,13 +31,16 @@ class Kind:
 
     @property
     def options(self) -> str:
-        """The limits and `PLANNING` as libpq's `options`, applied before the first statement; a command has none."""
+        """Return the limits and `PLANNING` as libpq's `options`, applied before the first statement.
+
+        A command has none.
+        """
         limits = [f"-c {name}={seconds}s" for name, seconds in self.limits.items() if seconds]
         return " ".join([*limits, PLANNING] if limits else [])
 
     @property
     def limits(self) -> dict[str, int]:
-        """The server's settings, in seconds."""
+        """Return the server's settings, in seconds."""
         return {
             "statement_timeout": self.statement,
             "lock_timeout": self.lock,
@@ -41,7 +49,7 @@ class Kind:
 
     @property
     def answer_within(self) -> float | None:
-        """After how many seconds without any answer to a statement its connection is given up; None for never."""
+        """Return the seconds of silence after which a statement's connection is given up; None for never."""
         return self.statement + ANSWER_WITHIN if self.name == "web" else None
 
 
@@ -49,18 +57,18 @@ WEB = Kind("web", statement=STATEMENT_SECONDS, lock=STATEMENT_SECONDS // 2, idle
 WORKER = Kind("worker", statement=600, lock=60, idle=600)
 COMMAND = Kind("command")
 
-# What one transaction of a page may take that asks for more (`DatabaseWrapper.be_patient`): it publishes a revision of
-# many files, or waits for the cleaning of the store.
+# The limit for a page's transaction that needs longer (`DatabaseWrapper.be_patient`): it publishes a revision with many
+# files, or waits for a clean-up of the store.
 PATIENT = WORKER
 
 _current = COMMAND
 
 
 def become(kind: Kind) -> None:
-    """Say what kind of process this is; the limits of a page come from the settings."""
+    """Set what kind of process this is. The limits of a page come from the settings."""
     global _current
     if kind is WEB:
-        from django.conf import settings  # they read this module
+        from django.conf import settings  # the settings import this module
 
         seconds = settings.GATEHOUSE_STATEMENT_SECONDS
         kind = replace(kind, statement=seconds, lock=max(1, seconds // 2))

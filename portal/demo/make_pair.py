@@ -36,7 +36,7 @@ Stamp = dict[str, Any]
 
 
 def make_pair(folder: Path) -> None:
-    """Make the pair beside `folder` and rename it into place; models of the same recipe are kept."""
+    """Make the pair next to `folder` and rename it into place; keep models made by the same recipe."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     package = find_package()
     with locked(folder.with_suffix(".lock")):
@@ -56,14 +56,14 @@ def make_pair(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on `path`, so that two demos of one state folder make the pair once."""
+    """Hold a lock on `path`, so that two demos in one state folder make the pair only once."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def check_disk(folder: Path) -> None:
-    """Refuse before a byte is written when the disk has no room for the pair."""
+    """Refuse, before anything is written, if the disk has no room for the pair."""
     free = shutil.disk_usage(folder).free
     if free < DISK_BYTES:
         raise DemoPairError(
@@ -73,7 +73,7 @@ def check_disk(folder: Path) -> None:
 
 
 def keep_models(folder: Path, partial: Path, package: Package) -> Stamp | None:
-    """Link base and tuned of an older pair into `partial` if of this recipe; return their figures."""
+    """Link base and tuned of an older pair into `partial` if the recipe is the same; return their figures."""
     stamp = read_stamp(folder)
     if stamp is None or stamp["recipe"].get("models") != models_digest(package):
         return None
@@ -87,7 +87,7 @@ def keep_models(folder: Path, partial: Path, package: Package) -> Stamp | None:
 
 
 def make_models(partial: Path, package: Package) -> Stamp:
-    """Dequantise the base, fine-tune it, and return what was measured."""
+    """Dequantise the base, fine-tune it, and return the measured figures."""
     from portal.demo.finetune import STEPS, compare, write_tuned
 
     with step("Base: SmolLM2-135M-Instruct, dequantised from GGUF"):
@@ -99,7 +99,7 @@ def make_models(partial: Path, package: Package) -> Stamp:
 
 
 def make_diff(partial: Path, package: Package, figures: Stamp) -> Stamp:
-    """Subtract base from tuned with our own command, and lay the card, figures filled in, beside the diff."""
+    """Subtract base from tuned with our own command, and write the completed card next to the diff."""
     with step("Diff: tuned - base in float32, checked value by value"):
         run_make_diff(partial)
     manifest = json.loads((partial / "diff" / "weights.manifest.json").read_text("utf-8"))
@@ -117,7 +117,7 @@ def make_diff(partial: Path, package: Package, figures: Stamp) -> Stamp:
 
 
 def run_make_diff(partial: Path) -> None:
-    """Run the recovery engine's command; its sentence is ours when it refuses."""
+    """Run the recovery engine's command; if it refuses, raise with its sentence."""
     folders = {"--path_raw": "base", "--path_tuned": "tuned", "--path_diff": "diff"}
     options = [word for option, name in folders.items() for word in (option, str(partial / name))]
     run = subprocess.run(
@@ -132,12 +132,12 @@ def run_make_diff(partial: Path) -> None:
 
 
 def as_text(value: float) -> str:
-    """A figure as the card shows it: losses with three decimals, counts in groups of three digits."""
+    """Format a figure for the card: losses with three decimals, counts in groups of three digits."""
     return f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
 
 
 def list_files(folder: Path) -> dict[str, Any]:
-    """Size and SHA-256 of every file below `folder`, by its relative name."""
+    """Return size and SHA-256 of every file below `folder`, by its relative name."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         path.chmod(0o644)
@@ -157,7 +157,7 @@ def step(title: str) -> Iterator[None]:
 
 
 def main() -> int:
-    """Make the pair in the folder named on the command line; a failure is one sentence and status 1."""
+    """Make the pair in the folder named on the command line. A failure is one sentence and exit status 1."""
     try:
         make_pair(Path(sys.argv[1]))
     except (DemoPairError, OSError) as error:

@@ -1,7 +1,7 @@
 """The demo's base, tuned and diff: made once (minutes), then kept in the demo's state folder.
 
-`ensure_pair` is all that a caller needs. The making itself is in `make_pair`, run as a child process, since
-it takes torch, transformers and about 4 GB of memory.
+`ensure_pair` is all that a caller needs. The work itself is in `make_pair`, run as a child process, since
+it needs torch, transformers and about 4 GB of memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEMO_LICENCE = "demo_license.txt"
 STAMP = "pair.json"
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
-# What the two models are made from, and what the diff is made from beside them.
+# The inputs of the two models, and the further inputs of the diff.
 MODEL_RECIPE = [
     "portal/demo/base.py",
     "portal/demo/finetune.py",
@@ -32,8 +32,8 @@ MODEL_RECIPE = [
     "portal/demo/card/*.txt",
 ]
 DIFF_RECIPE = ["portal/demo/make_pair.py", "portal/demo/card/*", "model_ops/recovery/*.py"]
-# Nothing is fetched or chatted about; threads that wait for each other sleep, since spinning beside other work
-# made the fine-tune ten times slower.
+# No downloads, only error messages. Threads that wait for each other sleep, since spinning next to other work made
+# the fine-tune ten times slower.
 CHILD_SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -44,7 +44,7 @@ CHILD_SETTINGS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Three finished checkpoints in one folder, with what was measured when they were made."""
+    """Three finished checkpoints in one folder, with the figures measured when they were made."""
 
     folder: Path
     figures: dict[str, Any]
@@ -52,35 +52,35 @@ class Pair:
 
     @property
     def base(self) -> Path:
-        """The base model, in bfloat16."""
+        """Return the folder of the base model, in bfloat16."""
         return self.folder / "base"
 
     @property
     def tuned(self) -> Path:
-        """The fine-tuned model, in bfloat16: what a recovery must equal."""
+        """Return the folder of the fine-tuned model, in bfloat16: a recovery must give exactly this."""
         return self.folder / "tuned"
 
     @property
     def diff(self) -> Path:
-        """What is released: the float32 diff with card, licences, configuration and tokenizer."""
+        """Return the released folder: the float32 diff with card, licences, configuration and tokenizer."""
         return self.folder / "diff"
 
     @property
     def card(self) -> Path:
-        """The model card, figures filled in."""
+        """Return the path of the model card, figures filled in."""
         return self.diff / "README.md"
 
     @property
     def licences(self) -> tuple[Path, Path]:
-        """The texts to agree to, in the order the page shows them."""
+        """Return the paths of the licences to accept, in the order the page shows them."""
         return self.diff / DEMO_LICENCE, self.diff / BASE_LICENCE
 
 
 def ensure_pair(folder: Path, *, report: Callable[[str], None] = print) -> Pair:
-    """Return the pair in `folder`, made in a child process when missing, damaged or of another recipe.
+    """Return the pair in `folder`; make it in a child process if it is missing, damaged or of another recipe.
 
-    `report` gets a line at the start and the end of each step. Raises DemoPairError with a sentence when the
-    pair cannot be made; what was in `folder` then still is.
+    `report` gets a line at the start and the end of each step. Raises DemoPairError with a sentence if the
+    pair cannot be made; the old content of `folder` is then still there.
     """
     package = find_package()
     pair = load_pair(folder, package)
@@ -94,7 +94,7 @@ def ensure_pair(folder: Path, *, report: Callable[[str], None] = print) -> Pair:
 
 
 def run_child(folder: Path, report: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Run `make_pair` and pass its lines on; return its exit status and the lines of its standard error."""
+    """Run `make_pair`, pass on its lines, and return its exit status and the lines of its standard error."""
     command = [sys.executable, "-m", "portal.demo.make_pair", str(folder.absolute())]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         with subprocess.Popen(
@@ -116,7 +116,7 @@ def run_child(folder: Path, report: Callable[[str], None]) -> tuple[int, list[st
 
 
 def why_failed(status: int, said: list[str]) -> str:
-    """One sentence about a child that ended without a pair."""
+    """Return one sentence about a child that ended without a pair."""
     if status < 0:
         return (
             f"Making the demo's weights was ended by signal {-status}, most likely for lack of memory: "
@@ -126,7 +126,7 @@ def why_failed(status: int, said: list[str]) -> str:
 
 
 def load_pair(folder: Path, package: Package) -> Pair | None:
-    """The finished pair in `folder`, or None when it is not there, not whole, or of another recipe."""
+    """Return the finished pair in `folder`, or None if it is missing, incomplete, or of another recipe."""
     stamp = read_stamp(folder)
     wanted = {"models": models_digest(package), "diff": diff_digest()}
     if stamp is None or stamp["recipe"] != wanted or not files_whole(folder, stamp["files"]):
@@ -135,7 +135,7 @@ def load_pair(folder: Path, package: Package) -> Pair | None:
 
 
 def read_stamp(folder: Path) -> dict[str, Any] | None:
-    """What `make_pair` wrote last into `folder`, or None when there is no such file or it is not ours."""
+    """Return the stamp that `make_pair` wrote last into `folder`, or None if it is missing or not ours."""
     try:
         stamp = json.loads((folder / STAMP).read_text("utf-8"))
     except (OSError, ValueError):
@@ -145,7 +145,7 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
 
 
 def files_whole(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
-    """Whether each file is there at its size; compare contents by the digests."""
+    """Return whether each file exists with its size; contents are compared by the digests."""
     try:
         return all((folder / name).stat().st_size == facts["bytes"] for name, facts in files.items())
     except (OSError, KeyError, TypeError):
@@ -153,17 +153,17 @@ def files_whole(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
 
 
 def models_digest(package: Package) -> str:
-    """One digest over all that base and tuned are made from."""
+    """Return one digest over all inputs of base and tuned."""
     return recipe_digest(MODEL_RECIPE, f"{PACKAGE} {package.version}")
 
 
 def diff_digest() -> str:
-    """One digest over all that the diff is made from, beside the two models."""
+    """Return one digest over all inputs of the diff apart from the two models."""
     return recipe_digest(DIFF_RECIPE, "")
 
 
 def recipe_digest(patterns: list[str], first: str) -> str:
-    """SHA-256 over `first` and the names and contents of the files of this checkout that match."""
+    """Return SHA-256 over `first` and the names and contents of the checkout's files that match."""
     digest = hashlib.sha256(first.encode())
     for file in sorted(file for pattern in patterns for file in CHECKOUT.glob(pattern)):
         digest.update(f"\n{file.relative_to(CHECKOUT)}\n".encode() + file.read_bytes())

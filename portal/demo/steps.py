@@ -1,4 +1,4 @@
-"""The whole job, step by step, as the people and the client would do it: over HTTP alone."""
+"""The whole job, step by step, as people and clients would do it: over HTTP alone."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ OWNER = {"email": "owner@gatehouse.example", "password": "let-me-look-after-it"}
 RESEARCHER = {"email": "researcher@university.example", "password": "let-me-download-it"}
 TOKEN = re.compile(r"gth_[0-9A-Za-z]{38}")
 LONGEST_RECOVERY = 600  # seconds
-LEAST_LICENCE = 400  # characters of a licence text that must stand on the page
+LEAST_LICENCE = 400  # characters of a licence text that the page must contain
 
 
 @dataclass
 class Walk:
-    """What one step leaves to the next."""
+    """The results that one step passes on to the next."""
 
     origin: str
     pair: Pair
     owner_link: str
     manage: Callable[..., str]  # runs a management command, returns its standard output
-    folder: Path  # of this run, for what the client downloads
+    folder: Path  # of this run, for the client's downloads
     owner: Visitor = field(init=False)
     researcher: Visitor = field(init=False)
     token: str = ""
@@ -45,7 +45,7 @@ class Walk:
 
 
 def steps() -> Iterator[tuple[str, Callable[[Walk], str]]]:
-    """Name and action of every step, in order; an action returns a line for the reader or raises."""
+    """Yield name and action of every step, in order. An action returns a line for the reader or raises."""
     yield "owner creates the first account", create_owner
     yield "operator adds the model", add_model
     yield "researcher signs up", sign_up
@@ -189,7 +189,7 @@ CLIENT = "import huggingface_hub, sys; print(huggingface_hub.snapshot_download(s
 
 
 def download(walk: Walk) -> str:
-    """A process of its own, with nothing set but the two variables and an empty cache."""
+    """Download in a separate process with only the two variables set and an empty cache."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     home = tempfile.mkdtemp(dir=walk.folder)
     said = subprocess.run(
@@ -212,7 +212,10 @@ def download(walk: Walk) -> str:
 
 
 def compare(walk: Walk) -> str:
-    """Weight files against the tuned model, all others against the diff's; `config.json` differs in `dtype` only."""
+    """Compare weight files with the tuned model and all others with the diff.
+
+    Only `dtype` differs in `config.json`.
+    """
     got = {path.relative_to(walk.downloaded).as_posix(): path for path in _files_below(walk.downloaded)}
     weights = {path.name for path in walk.pair.tuned.glob("*.safetensors*")}
     released = {path.name for path in _files_below(walk.pair.diff)}

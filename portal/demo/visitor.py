@@ -1,4 +1,4 @@
-"""A person at a browser, as far as a demo needs one: cookies, links, forms, redirects."""
+"""A minimal browser for the demo: cookies, links, forms, redirects."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TIMEOUT = 30  # seconds per page
 
 
 class WalkError(Exception):
-    """A page was not what it should have been; the message is a sentence."""
+    """A page was not as expected; the message is a sentence."""
 
 
 @dataclass
 class Form:
-    """One form as it stands on the page: where it goes and what it would send untouched."""
+    """One form as the page shows it: its address, and the values it would send unchanged."""
 
     action: str
     method: str
@@ -29,7 +29,7 @@ class Form:
 
 
 class _Reader(HTMLParser):
-    """Collects forms, with the values a browser would send, and the page's text."""
+    """A parser that collects a page's text and its forms, with the values a browser would send."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ class Page:
     forms: list[Form]
 
     def form(self, *names: str) -> Form:
-        """The form that has all these inputs or buttons; `WalkError` when there is none."""
+        """Return the form that has all these inputs or buttons. Raises `WalkError` if there is none."""
         for form in self.forms:
             if set(names) <= form.names | {name for name, _ in form.buttons}:
                 return form
         raise WalkError(f"{self.url} has no form with {', '.join(names)}.")
 
     def must_say(self, words: str) -> Page:
-        """The page itself, if it holds the words."""
+        """Return the page itself if it contains these words. Raises `WalkError` if not."""
         if words not in " ".join(self.text.split()):
             raise WalkError(f"{self.url} (status {self.status}) does not say “{words}”.")
         return self
@@ -113,11 +113,14 @@ class Visitor:
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.cookies))
 
     def get(self, address: str) -> Page:
-        """The page at an address or path; redirects are followed."""
+        """Return the page at an address or path, after redirects."""
         return self._open_page(urllib.request.Request(urllib.parse.urljoin(self.origin, address)))
 
     def send(self, page: Page, form: Form, button: tuple[str, str] | None = None, /, **values: str) -> Page:
-        """Fills the form in over what stands in it, and submits it; a refusal is a `WalkError` with its words."""
+        """Fill in the form, keeping its other values, and submit it.
+
+        A refusal raises `WalkError` with its words.
+        """
         unknown = set(values) - form.names
         if unknown:
             raise WalkError(f"The form on {page.url} has no input {', '.join(sorted(unknown))}.")

@@ -4,19 +4,19 @@
 Both are context managers, and what they start dies with this process, however it ends.
 
 __main__    the command line behind `./dev.py up` and `./dev.py manage`
-_exec       becomes one command that dies with its parent, as another user if asked
+_exec       becomes one command that dies with its parent, as another user if requested
 binaries    where the server programs are
-errors      what the launcher says when it cannot go on
-identity    as whom PostgreSQL runs
+errors      errors that prevent the portal from starting
+identity    the user that PostgreSQL runs as
 listening   the portal's listening socket, opened first
-manage      Django's command line with servers under it
+manage      Django's command line, with servers to run it on
 postgres    PostgreSQL on a private socket, never as root
-prepare     migrations, the owner's link, the report of what is unprotected
+prepare     migrations, the owner's link, the report on gaps in protection
 processes   child processes that die with us
-programs    the programs that run beside the servers
+programs    the programs that run next to the servers
 roles       the two roles of the embedded database
 servers     PostgreSQL and Valkey of one state folder
-state       the state folder: what lies where, and who uses it now
+state       the state folder: where its files are, and who is using it
 supervisor  the whole portal as one process tree
 valkey      Valkey (or Redis) on a private socket
 """

@@ -19,11 +19,14 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """Someone asked us to stop. Not an `Exception`, so that nothing on the way keeps it."""
+    """The exception raised by a stop signal.
+
+    It is not an `Exception`, so that no handler on the way swallows it.
+    """
 
 
 def up(arguments: list[str]) -> int:
-    """Runs the portal in the foreground until a signal; prints one line when it is ready."""
+    """Run the portal in the foreground until a signal arrives; print one line when it is ready."""
     parser = argparse.ArgumentParser(prog="./dev.py up", description="Run the portal.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
@@ -36,7 +39,7 @@ def up(arguments: list[str]) -> int:
         supervisor.start()
         print(f"Gatehouse is ready: {supervisor.address}/", flush=True)
         _print_report(supervisor)
-        while True:  # until a signal comes
+        while True:  # until a signal arrives
             time.sleep(0.5)
             for name in supervisor.check():
                 print(f"{name} stopped and was started again (see {supervisor.state}/logs).", file=sys.stderr)
@@ -47,9 +50,10 @@ def up(arguments: list[str]) -> int:
 
 
 def _print_report(supervisor: Supervisor) -> None:
-    """Prints the one-time link while there is no staff account, and lines about a missing mail server and an open log.
+    """Print the owner's one-time link, if there is no staff account, and warnings.
 
-    The portal stands without either.
+    The warnings are about a missing mail server and an unprotected event log; the portal works without
+    either.
     """
     try:
         report = json.loads(supervisor.run_prepare("report"))
@@ -68,14 +72,14 @@ def _print_report(supervisor: Supervisor) -> None:
 
 
 def _raise_stopped(number: int, frame: FrameType | None) -> None:
-    """The first signal is heard; a second one must not disturb the stopping."""
+    """Raise `Stopped` on the first signal; ignore later ones, which must not interrupt the shutdown."""
     for each in STOP_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise Stopped
 
 
 def manage(arguments: list[str]) -> int:
-    """Runs one of Django's commands on the running portal's servers, or on its own."""
+    """Run one of Django's commands on the running portal's servers, or on its own."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run_command(prepare_state(state_folder()), arguments)
@@ -84,7 +88,7 @@ def manage(arguments: list[str]) -> int:
 
 
 def state_folder() -> Path:
-    """`GATEHOUSE_STATE`, else `.gatehouse` in the checkout."""
+    """Return `GATEHOUSE_STATE`, or else `.gatehouse` in the checkout."""
     return Path(os.environ.get("GATEHOUSE_STATE") or Path(__file__).parents[2] / ".gatehouse")
 
 

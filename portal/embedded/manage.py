@@ -1,4 +1,4 @@
-"""`./dev.py manage`: Django's command line with servers under it."""
+"""`./dev.py manage`: Django's command line, with servers to run it on."""
 
 import os
 import sys
@@ -27,7 +27,10 @@ NEED_NO_SCHEMA = {"migrate", "showmigrations", "sqlmigrate", "dbshell", "check",
 
 
 def run_command(state: Path, arguments: list[str]) -> int:
-    """Runs one command and returns its exit status. What we say goes to standard error, never to its output."""
+    """Run one command and return its exit status.
+
+    Our own messages go to standard error, never to its output.
+    """
     name = arguments[0] if arguments else ""
     os.environ["GATEHOUSE_STATE"] = str(state)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
@@ -50,7 +53,10 @@ def run_command(state: Path, arguments: list[str]) -> int:
 
 @contextmanager
 def _owner_known(state: Path) -> Iterator[None]:
-    """Puts the owner's address of the embedded database into the environment; with a database of one's own it is given."""
+    """Set the owner's address of the embedded database in the environment for the block.
+
+    If the database is not ours, its owner's address is already set.
+    """
     address = owner_address(state, os.environ["DATABASE_URL"])
     if not address:
         yield
@@ -65,9 +71,10 @@ def _owner_known(state: Path) -> Iterator[None]:
 
 @contextmanager
 def _servers_known(state: Path) -> Iterator[str]:
-    """Puts addresses into the environment: given ones, a running portal's, or those of servers started for us.
+    """Set the servers' addresses in the environment for the block.
 
-    Hands out the database's address for psycopg if it is one that we started. While another command holds the folder, we wait.
+    They are given ones, a running portal's, or those of servers started here. Yields the database's address
+    for psycopg if it was started here. If another command is using the folder, wait for it.
     """
     if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
         yield ""
@@ -102,14 +109,14 @@ def _servers_known(state: Path) -> Iterator[str]:
 
 
 def _set_defaults(values: Mapping[str, str]) -> None:
-    """What the person set in the environment stands."""
+    """Set variables that are not set yet: the person's own values win."""
     for name, value in values.items():
         if not os.environ.get(name):
             os.environ[name] = value
 
 
 def _run_django(arguments: list[str]) -> int:
-    """Django's command line in this process; a command's own exit status is ours."""
+    """Run Django's command line in this process and return the command's exit status."""
     from django.core.management import execute_from_command_line
 
     def run() -> int:
@@ -126,7 +133,7 @@ def _run_django(arguments: list[str]) -> int:
 
 
 def _refusing_in_one_sentence(action: Callable[[], T]) -> T:
-    """Runs `action`; a setting that Django cannot read is a sentence, not a traceback."""
+    """Run `action`; turn a setting that Django cannot read into one sentence instead of a traceback."""
     from django.core.exceptions import ImproperlyConfigured
 
     try:

@@ -26,15 +26,15 @@ from portal.embedded.roles import (
 )
 from portal.embedded.state import SOCKET_PATH_LIMIT, socket_folder, write_private
 
-READY_LINE = 7  # of postmaster.pid: "ready" once connections are taken
+READY_LINE = 7  # of postmaster.pid: "ready" once connections are accepted
 UNSAFE_AND_QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
 class Postgres:
     """The database server of one state folder.
 
-    Its files lie in ``STATE/pg``; where root may not make a user namespace they lie, programs and socket
-    included, in a folder of the user ``nobody`` outside, which ``STATE/pg/home.json`` names.
+    Its files are in ``STATE/pg``. If root may not create a user namespace, they are outside, together with
+    programs and socket, in a folder of the user ``nobody``, whose path is in ``STATE/pg/home.json``.
     """
 
     def __init__(self, state: Path, *, fsync: bool = True, connections: int = budget.TOTAL) -> None:
@@ -55,25 +55,25 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """The portal's address as Django's settings read it: the socket's folder stands where a path would."""
+        """Return the portal's address for Django's settings, with the socket's folder in place of a path."""
         return f"postgres://{PORTAL}@/{self.sockets}/{DATABASE}"
 
     @property
     def dsn(self) -> str:
-        """The same for psycopg and ``psql``."""
+        """Return the same address for psycopg and ``psql``."""
         return f"postgres://{PORTAL}@/{DATABASE}?host={self.sockets}"
 
     @property
     def owner_url(self) -> str:
-        """The owner's address, as `url`: for migrations alone."""
+        """Return the owner's address, as `url`; only for migrations."""
         return owner_address(self.state, self.url)
 
     def owner_dsn(self, database: str = DATABASE) -> str:
-        """The owner's address of one database of this server, as `dsn`."""
+        """Return the owner's address of one database of this server, as `dsn`."""
         return f"postgres://{OWNER}:{owner_password(self.state)}@/{database}?host={self.sockets}"
 
     def start(self) -> None:
-        """Stops what was left on the data folder, makes that folder if it is new, and starts the server."""
+        """Stop servers left running on the data folder, create it if it is new, and start the server."""
         self.clear_leftovers()
         version = self.data / "PG_VERSION"
         programs = postgres_programs(major=int(version.read_text()) if version.exists() else None)
@@ -91,20 +91,20 @@ class Postgres:
         command = [str(programs.folder / "postgres"), "-D", str(self.data)]
         for option in options:
             command += ["-c", option]
-        # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one; the first is sent when we die.
+        # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one. The first is sent when we die.
         self.child = Child(
             "postgres", command, log=self.log, env=server_environment(), identity=self.identity,
             stop_signals=(signal.SIGINT,),
         )  # fmt: skip
 
     def wait_ready(self) -> None:
-        """Returns when connections are taken and our database exists."""
+        """Return once connections are accepted and our database exists."""
         assert self.child is not None  # noqa: S101 - start() comes first
         wait_until(self._is_ready, self.child, what="PostgreSQL")
         make_database(self.owner_dsn("postgres"))
 
     def stop(self) -> None:
-        """A fast shutdown; after some seconds an immediate one, which the next start recovers from."""
+        """Shut down fast, and after some seconds immediately; the next start recovers from that."""
         if self.child is not None:
             self.child.ask_to_stop(signal.SIGINT)
             if not self.child.wait(3):
@@ -114,7 +114,7 @@ class Postgres:
             self.child = None
 
     def clear_leftovers(self) -> None:
-        """Stops servers that an earlier supervisor left, and removes the notes of those that are gone."""
+        """Stop servers that an earlier supervisor left running; remove the files of those that are gone."""
         if self.data.is_dir():
             stop_leftovers(self._running_servers, signals=(signal.SIGINT, signal.SIGQUIT))
             (self.data / "postmaster.pid").unlink(missing_ok=True)
@@ -131,12 +131,12 @@ class Postgres:
         return False
 
     def _make_data_folder(self, programs: PostgresPrograms) -> None:
-        """Runs initdb beside the final place and renames, so that an interrupted one is simply done again."""
+        """Run initdb in a temporary folder and rename it, so that an interrupted run is simply repeated."""
         partial = self.home / "data.new"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(self.data, ignore_errors=True)
         _make_private(partial, self.identity)
-        # The built-in collation folds case in every script; before 17 only libc's own tables do.
+        # The built-in collation folds case in every script; before version 17 only libc's collations do.
         locale = (
             ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
             if programs.major >= 17
@@ -159,7 +159,7 @@ class Postgres:
 
 
 def _make_private(folder: Path, identity: Identity) -> Path:
-    """Makes `folder` private to the user of `identity`."""
+    """Make `folder` private to the user of `identity`."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if identity.mode == "switch":
         os.chown(folder, identity.uid, identity.gid)
@@ -167,14 +167,14 @@ def _make_private(folder: Path, identity: Identity) -> Path:
 
 
 def outside_home(state: Path) -> Path | None:
-    """The folder of ``nobody`` that belongs to this state folder, if it was ever needed."""
+    """Return the folder of ``nobody`` that belongs to this state folder, if there ever was one."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return Path(json.loads((state / "pg" / "home.json").read_text())["home"])
     return None
 
 
 def _make_outside_home(state: Path, identity: Identity) -> Path:
-    """The recorded folder of ``nobody``, or a new one; a database made in the state folder moves there."""
+    """Return the recorded folder of ``nobody``, or a new one; move a database from the state folder there."""
     home = outside_home(state)
     if home is None or not home.is_dir():
         home = _new_outside_home(state)
@@ -187,7 +187,7 @@ def _make_outside_home(state: Path, identity: Identity) -> Path:
 
 
 def _bring_home(state: Path) -> None:
-    """A database that once had to live outside comes back once a user namespace is allowed."""
+    """Move a database that was outside back into the state folder once user namespaces are allowed."""
     home = outside_home(state)
     if home is not None and (home / "data").is_dir() and not (state / "pg" / "data").exists():
         stop_leftovers(
@@ -200,7 +200,7 @@ def _bring_home(state: Path) -> None:
 
 
 def _move_data(source: Path, target: Path, uid: int, gid: int) -> None:
-    """Moves a data folder and gives it to another user; a copy that was cut short is made again."""
+    """Move a data folder and give it to another user; repeat a copy that was cut short."""
     partial = target.with_name(target.name + ".moving")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial, symlinks=True)
@@ -211,7 +211,10 @@ def _move_data(source: Path, target: Path, uid: int, gid: int) -> None:
 
 
 def _new_outside_home(state: Path) -> Path:
-    """Make a folder that everyone may enter, where no clean-up by age comes by; a temporary one for a temporary state."""
+    """Create a folder that everyone may enter and no clean-up deletes.
+
+    For a temporary state folder it is temporary too.
+    """
     temporary = Path(tempfile.gettempdir()).resolve()
     lasting = [] if state.is_relative_to(temporary) else [Path("/var/lib"), Path("/var/tmp")]  # noqa: S108
     for parent in [*lasting, temporary, Path("/tmp")]:  # noqa: S108 - mkdtemp makes it private

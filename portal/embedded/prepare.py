@@ -1,6 +1,7 @@
-"""What needs Django before or beside the portal: migrations, the link that creates the owner, and what is unprotected.
+"""Tasks for the supervisor that need Django: migrations, the owner's link, gaps in the log's protection.
 
-Run as ``python -m portal.embedded.prepare migrate|owner|report`` by the supervisor, which stays free of Django itself.
+Run as ``python -m portal.embedded.prepare migrate|owner|report`` by the supervisor, which does not import
+Django itself.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ SCHEMA_FILES = (
 
 
 def schema_fingerprint() -> str:
-    """One hash over everything that migrations and rights are made of: ours, and the versions of everyone else's."""
+    """Return one hash over our migrations and rights, and the versions of all packages they come from."""
     digest = hashlib.sha256()
     parts = [CHECKOUT / "requirements.lock", CHECKOUT / "portal" / "settings.py"]
     for pattern in SCHEMA_FILES:
@@ -32,9 +33,10 @@ def schema_fingerprint() -> str:
 
 
 def migrated(state: Path, dsn: str) -> bool:
-    """Whether the embedded database of `state` has every migration there is, without asking Django.
+    """Return whether the embedded database of `state` has all current migrations, without importing Django.
 
-    A database that was restored or migrated by hand since has another list of migrations than we remember.
+    A database that was restored or migrated by hand since then has a different list of migrations from the
+    one recorded.
     """
     try:
         return (state / "pg" / "migrated").read_text() == f"{schema_fingerprint()} {_applied_migrations(dsn)}"
@@ -43,7 +45,10 @@ def migrated(state: Path, dsn: str) -> bool:
 
 
 def _applied_migrations(dsn: str) -> str:
-    """How many migrations the database has, and when it got the last one; "none" without tables or rights to them."""
+    """Return how many migrations the database has and when the last one was applied.
+
+    Return "none" without tables or rights to them.
+    """
     import psycopg
 
     query = "SELECT count(*) || ' ' || max(applied) FROM django_migrations"
@@ -56,9 +61,9 @@ def _applied_migrations(dsn: str) -> str:
 
 
 def migrate(state: Path | None, dsn: str = "") -> None:
-    """Applies every migration and the rights; the embedded database of `state` remembers that it has them.
+    """Apply every migration and the rights, and record in `state` that the embedded database has them.
 
-    Raises CommandError where the server allows fewer connections than the portal may hold.
+    Raises CommandError if the server allows fewer connections than the portal may hold.
     """
     import django
     from django.core.management import CommandError, call_command
@@ -74,7 +79,7 @@ def migrate(state: Path | None, dsn: str = "") -> None:
 
 
 def owner_link() -> str:
-    """A new one-time link while there is no staff account, else nothing."""
+    """Return a new one-time link if there is no staff account, or else ""."""
     import django
 
     django.setup()
@@ -84,8 +89,11 @@ def owner_link() -> str:
 
 
 def report() -> dict[str, Any]:
-    """`owner_link`, a sentence for each way in which the event log is `unprotected`, and whether emails stay in the `outbox`."""
-    link = owner_link()  # sets Django up
+    """Return `owner_link`, the event log's gaps in protection (`unprotected`), and `outbox`.
+
+    Each gap is a sentence; `outbox` is whether emails stay on the outbox page.
+    """
+    link = owner_link()  # sets up Django
     from django.conf import settings
     from django.utils.translation import gettext
 
@@ -100,7 +108,7 @@ def report() -> dict[str, Any]:
 
 
 def main(action: str, state: str = "", dsn: str = "") -> int:
-    """Does one thing; a setting that cannot be read and a database that does not answer are one sentence."""
+    """Run one action. An unreadable setting and a database that does not answer are one sentence each."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import CommandError

@@ -1,4 +1,4 @@
-"""Child processes that die with us, and what an earlier supervisor left behind."""
+"""Child processes that die with us, and processes that an earlier supervisor left running."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ LOG_LIMIT = 10 * 1024 * 1024
 
 
 def wrapped(command: Sequence[str], *, identity: Identity, death_signal: int) -> list[str]:
-    """The command line that runs `command` as `identity` and sends it `death_signal` when we die."""
+    """Return the command line that runs `command` as `identity` and sends it `death_signal` when we die."""
     who = [identity.mode, str(identity.uid), str(identity.gid)]
     return [
         sys.executable, "-I", "-S", str(WRAPPER), str(os.getpid()), str(int(death_signal)), *who, *command,
@@ -29,10 +29,10 @@ def wrapped(command: Sequence[str], *, identity: Identity, death_signal: int) ->
 
 
 class Child:
-    """One process of ours in its own session, its output appended to a log file.
+    """One child process in its own session, its output appended to a log file.
 
-    The kernel sends the death signal when the *thread* that started the child ends, so a child is started
-    from the main thread or from one that lives as long as the child shall.
+    The kernel sends the death signal when the *thread* that started the child ends, so start a child from the
+    main thread or from a thread that lives as long as the child should.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Child:
         return self.process.poll() is None
 
     def ask_to_stop(self, number: int | None = None) -> None:
-        """Sends the first stop signal (or `number`); a child that is gone is not asked."""
+        """Send the first stop signal (or `number`), unless the child has already ended."""
         if self.alive():
             with suppress(ProcessLookupError):
                 self.process.send_signal(self.stop_signals[0] if number is None else number)
 
     def wait(self, timeout: float) -> bool:
-        """Whether it ended within `timeout` seconds."""
+        """Return whether it ended within `timeout` seconds."""
         try:
             self.process.wait(max(timeout, 0))
         except subprocess.TimeoutExpired:
@@ -88,7 +88,7 @@ class Child:
         return True
 
     def stop(self, *, patience: float = 5.0) -> None:
-        """Sends the stop signals one after another, `patience` seconds each, then kills the session."""
+        """Send the stop signals one after another, `patience` seconds apart, then kill the session."""
         for number in self.stop_signals:
             self.ask_to_stop(number)
             if self.wait(patience):
@@ -101,7 +101,7 @@ class Child:
     def end(self) -> bool:
         """Kill the process and its session, without waiting; return whether all of it is gone.
 
-        Once it is gone nothing is killed any more: its number may be another's by then.
+        Once it is gone, nothing more is killed: its number may belong to another process by then.
         """
         if not self._is_gone:
             with suppress(ProcessLookupError, PermissionError):
@@ -110,13 +110,13 @@ class Child:
         return self._is_gone
 
     def last_words(self) -> str:
-        """Why it ended, from its log since this start: a refused setting if there is one, else the last line."""
+        """Return why it ended: a refused setting in its log since this start, or else the last line there."""
         return self.refusal() or next(
             (line for line in reversed(self._log_lines()) if line), "it said nothing"
         )
 
     def refusal(self) -> str:
-        """Return what its log says, since this start, of a setting that it cannot read; else nothing."""
+        """Return what its log says, since this start, about a setting that it cannot read, or ""."""
         refused = next((line for line in self._log_lines() if "ImproperlyConfigured: " in line), "")
         return refused.partition("ImproperlyConfigured: ")[2]
 
@@ -127,7 +127,7 @@ class Child:
 
 
 def wait_until(ready: Callable[[], bool], child: Child, *, what: str, timeout: float = 60.0) -> None:
-    """Waits until `ready()`; a child that ends meanwhile, or that takes too long, is a `StartError`."""
+    """Wait until `ready()`. Raise `StartError` if the child ends before that or takes too long."""
     deadline = time.monotonic() + timeout
     while not ready():
         if not child.alive():
@@ -139,7 +139,7 @@ def wait_until(ready: Callable[[], bool], child: Child, *, what: str, timeout: f
 
 
 def open_log(log: Path) -> BinaryIO:
-    """A log file to append to, for its owner alone from the first byte."""
+    """Open a log file for appending, readable only by its owner from the first byte."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     output = os.fdopen(descriptor, "ab")
     output.seek(0, os.SEEK_END)
@@ -147,7 +147,7 @@ def open_log(log: Path) -> BinaryIO:
 
 
 def cap_log(log: Path, limit: int = LOG_LIMIT) -> None:
-    """Copies a log that outgrew `limit` to NAME.1 and empties it, also where no copy can be made, as on a full disk.
+    """Copy a log larger than `limit` to NAME.1 and empty it, even if no copy can be made, as on a full disk.
 
     Its writer keeps it open.
     """
@@ -165,7 +165,7 @@ def cap_log(log: Path, limit: int = LOG_LIMIT) -> None:
 
 
 def running_in(folder: Path, names: Iterable[str]) -> list[int]:
-    """The processes of one of these names whose working folder is `folder`: a server on that data folder."""
+    """Return the processes with one of these names and `folder` as working folder: servers on its data."""
     folder, names, found = folder.resolve(), set(names), []
     for entry in _process_folders():
         with suppress(OSError):
@@ -175,17 +175,17 @@ def running_in(folder: Path, names: Iterable[str]) -> list[int]:
 
 
 def running_with(variable: str, value: str) -> list[int]:
-    """The processes that bear this mark, ourselves excepted: as an option of their Python, or in their environment.
+    """Return the processes with this mark, except ourselves: in a Python option or in their environment.
 
-    Parts that hold secrets close their environment to us as well (`portal.private`), and their children may have
-    another command line.
+    Parts that contain secrets close their environment to us as well (`portal.private`), and their children
+    may have a different command line.
     """
     wanted = f"{variable}={value}".encode()
     found = []
     for entry in _process_folders():
         words: list[bytes] = []
         for name in ("cmdline", "environ"):
-            with suppress(OSError):  # gone, or closed to us
+            with suppress(OSError):  # gone, or not readable for us
                 words += (entry / name).read_bytes().split(b"\0")
         if wanted in words and int(entry.name) != os.getpid():
             found.append(int(entry.name))
@@ -193,7 +193,7 @@ def running_with(variable: str, value: str) -> list[int]:
 
 
 def in_session(leader: int) -> list[int]:
-    """Return the processes of a session that have not ended, also when its leader has; zombies have ended."""
+    """Return the live processes of a session, even if its leader has ended; zombies do not count."""
     found = []
     for entry in _process_folders():
         with suppress(OSError):
@@ -204,7 +204,10 @@ def in_session(leader: int) -> list[int]:
 
 
 def marked(command: Sequence[str], variable: str, value: str) -> list[str]:
-    """A Python command line with the mark that `running_with` finds; Python itself ignores the option."""
+    """Return a Python command line with the mark that `running_with` finds.
+
+    Python itself ignores the option.
+    """
     return [command[0], "-X", f"{variable}={value}", *command[1:]]
 
 
@@ -213,7 +216,7 @@ def _process_folders() -> list[Path]:
 
 
 def stop_leftovers(find: Callable[[], list[int]], *, signals: Sequence[int], patience: float = 5.0) -> None:
-    """Stops what `find()` lists: the signals one after another, `patience` seconds each, at last SIGKILL."""
+    """Stop what `find()` lists: send the signals in turn, `patience` seconds apart, then SIGKILL."""
     for number in (*signals, signal.SIGKILL):
         for pid in find():
             with suppress(ProcessLookupError, PermissionError):

@@ -1,8 +1,9 @@
-"""The two roles of the embedded database: its owner, who needs a password, and the portal's, who owns nothing.
+"""The two roles of the embedded database: its owner with a password, and the portal's, which owns nothing.
 
-The password lies in `STATE/pg/owner_password`. It is set while no server listens, in single-user mode, and only then
-are the rules written that ask for it: cut short anywhere, the next start does it again. So a database that an earlier
-version made, where everyone who reached the socket was trusted as its superuser, is converted by its next start.
+The password is in `STATE/pg/owner_password`. It is set while no server is listening, in single-user mode, and
+only then are the rules written that require it: if this is interrupted, the next start does it again. So a
+database of an earlier version, which trusted everyone who reached the socket as its superuser, is converted
+by its next start.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ RULES = f"""# Written by Gatehouse at every start: what is changed here is lost.
 local all {PORTAL} trust
 local all {OWNER} scram-sha-256
 """
-ATTRIBUTES = {  # which the portal's role must not have; here, since this module reads no settings
+ATTRIBUTES = {  # which the portal's role must not have; listed here, since this module reads no settings
     "rolsuper": "NOSUPERUSER",
     "rolcreatedb": "NOCREATEDB",
     "rolcreaterole": "NOCREATEROLE",
@@ -37,7 +38,7 @@ NEW_ROLE = f"LOGIN {' '.join(ATTRIBUTES.values())}"
 
 
 def password_file(state: Path) -> Path:
-    """Where the owner's password lies (mode 0600)."""
+    """Return the path of the owner's password (mode 0600)."""
     return state / "pg" / "owner_password"
 
 
@@ -49,7 +50,7 @@ def owner_password(state: Path) -> str:
 
 
 def owner_address(state: Path, portal_address: str) -> str:
-    """Return the owner's address of the embedded database that `portal_address` names, or "" for any other database."""
+    """Return the owner's address of the embedded database in `portal_address`; "" for any other database."""
     start = f"postgres://{PORTAL}@/"
     password = owner_password(state)
     if not password or not portal_address.startswith(start):
@@ -60,7 +61,7 @@ def owner_address(state: Path, portal_address: str) -> str:
 def close_to_owner(
     state: Path, data: Path, programs: PostgresPrograms, *, identity: Identity, log: Path
 ) -> None:
-    """Make the server ask its owner for the password, before it is started. Raises `StartError`."""
+    """Make the server require the owner's password; called before its start. Raises `StartError`."""
     rules, written = data / "pg_hba.conf", ""
     if not owner_password(state):
         rules.unlink(missing_ok=True)  # first: without rules the next start sets the new password again
@@ -82,7 +83,7 @@ def close_to_owner(
 def _set_password(
     state: Path, data: Path, programs: PostgresPrograms, *, identity: Identity, log: Path
 ) -> None:
-    """Run the server in single-user mode, which asks for no password; it also recovers what a crash left."""
+    """Set the password in single-user mode, which asks for none; this also recovers from a crash."""
     command = [
         *(str(programs.folder / "postgres"), "--single", "-D", str(data)),
         *(
@@ -108,9 +109,9 @@ def _set_password(
 
 
 def make_database(owner_dsn: str) -> None:
-    """Make the portal's database and role where they are missing, and take what rights that role must not have.
+    """Create the portal's database and role if they are missing, and revoke rights the role must not have.
 
-    The tables' rights are `portal.database_rights`'s, after every migration.
+    Rights on tables are granted by `portal.database_rights`, after every migration.
     """
     import psycopg
 
@@ -128,5 +129,5 @@ def make_database(owner_dsn: str) -> None:
 
 
 def server_environment() -> dict[str, str]:
-    """Without the PG* variables of the caller, who may use another server by hand."""
+    """Return the environment without the PG* variables of the caller, who may use another server by hand."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey of one state folder, together."""
+"""PostgreSQL and Valkey of one state folder."""
 
 import shutil
 import time
@@ -12,12 +12,12 @@ from portal.embedded.postgres import Postgres, outside_home
 from portal.embedded.state import StateLock, prepare_state, short_socket_folder
 from portal.embedded.valkey import Valkey
 
-PAUSE = 5.0  # seconds from a restart of a server to the next
+PAUSE = 5.0  # seconds between restarts of a server
 
 
 @dataclass(frozen=True)
 class ServerUrls:
-    """Where the servers are, as ``DATABASE_URL`` and ``REDIS_URL``; `dsn` is the former for psycopg."""
+    """The servers' addresses, as ``DATABASE_URL`` and ``REDIS_URL``; `dsn` is the former for psycopg."""
 
     database_url: str
     redis_url: str
@@ -25,7 +25,7 @@ class ServerUrls:
 
 
 class EmbeddedServers:
-    """Both servers; each is left out where the caller has one of their own."""
+    """Both servers, or only one if the caller has their own for the other."""
 
     def __init__(
         self,
@@ -47,11 +47,14 @@ class EmbeddedServers:
 
     @property
     def own(self) -> list[Postgres | Valkey]:
-        """Those that are ours to start and stop; Valkey first, it starts while PostgreSQL makes its folder."""
+        """Return the servers that are ours to start and stop.
+
+        Valkey is first: it starts while PostgreSQL creates its folder.
+        """
         return [server for server in (self.valkey, self.postgres) if server is not None]
 
     def start(self) -> None:
-        """Starts both at once; returns when both answer."""
+        """Start both at once; return when both answer."""
         self.begin()
         self.wait_ready()
 
@@ -64,9 +67,10 @@ class EmbeddedServers:
             server.wait_ready()
 
     def restart(self, server: Postgres | Valkey) -> bool:
-        """Start one again that died by itself, at most every `PAUSE` seconds; True if it was started.
+        """Restart a server that died, at most every `PAUSE` seconds; return True if it was started.
 
-        Does not wait until it answers: a database may recover from its crash for long, and all else goes on meanwhile.
+        Does not wait until it answers: a database may take long to recover from its crash, and all else keeps
+        running in the meantime.
         """
         if (
             server.child is None
@@ -90,9 +94,9 @@ class EmbeddedServers:
 def embedded_servers(
     state: Path, *, fsync: bool = True, purpose: str = "another command", wait: float = 0.0
 ) -> Iterator[EmbeddedServers]:
-    """Runs both servers on `state`, under its lock, and hands out the pair (to stop and start one by itself).
+    """Run both servers on `state`, under its lock, and yield the pair (to stop and start one separately).
 
-    Raises `StartError` with a sentence when the folder is in use (after `wait` seconds) or a server fails.
+    Raises `StartError` with a sentence if the folder is in use (after `wait` seconds) or a server fails.
     """
     state = prepare_state(state)
     with StateLock(state, purpose=purpose, wait=wait):
@@ -106,13 +110,13 @@ def embedded_servers(
 
 @contextmanager
 def servers(state: Path, *, fsync: bool = True) -> Iterator[ServerUrls]:
-    """Runs both servers on `state` and hands out their addresses."""
+    """Run both servers on `state` and yield their addresses."""
     with embedded_servers(state, fsync=fsync) as pair:
         yield pair.urls
 
 
 def wipe_servers(state: Path) -> None:
-    """Removes database and broker of `state`, also what lies outside of it; refused while they run."""
+    """Remove database and broker of `state`, including files outside of it; refuse while they are running."""
     state = prepare_state(state)
     with StateLock(state, purpose="a clean-up"):
         for server in EmbeddedServers(state).own:

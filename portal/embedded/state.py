@@ -1,4 +1,4 @@
-"""The state folder: where everything of one portal lies, who may use it now, and which servers it runs."""
+"""The state folder: where a portal's files are, who is using it, and which servers it runs."""
 
 import fcntl
 import json
@@ -49,14 +49,14 @@ OTHERS_TO_TIGHTEN = {
     "pg/data.new",
     "demo",
     "tests",
-}  # PostgreSQL's own, and state folders of their own
+}  # PostgreSQL's own, and nested state folders
 
 
 def tighten(state: Path) -> None:
-    """Take the rights of other users from every file and folder in the state folder.
+    """Remove other users' rights from every file and folder in the state folder.
 
-    Earlier versions left files that the folder above them protected alone. `weights/`, which may hold very many, is
-    looked through once. What has an access list (`setfacl`) is an operator's choice and stays.
+    Earlier versions created files that only the folder above them protected. `weights/`, which may contain
+    very many, is searched once. Files with an access list (`setfacl`) are an operator's choice and stay.
     """
     skipped = {state / name for name in OTHERS_TO_TIGHTEN}
     if (state / TIGHTENED).exists():
@@ -70,7 +70,7 @@ def tighten(state: Path) -> None:
 
 
 def _tighten_one(path: Path) -> None:
-    with suppress(OSError):  # gone meanwhile, or another user's
+    with suppress(OSError):  # gone in the meantime, or another user's
         facts = path.lstat()
         plain = stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)
         if plain and facts.st_mode & 0o077 and not has_access_list(path):
@@ -80,14 +80,14 @@ def _tighten_one(path: Path) -> None:
 def temporary_folder(state: Path, part: str, *, drains: bool = False) -> Path:
     """Return an empty folder for the temporary files of one start of a part.
 
-    What a killed process left there goes when its part starts again; where earlier processes may still drain, when the
-    portal does (`clear_temporary`). Libraries open sockets in it, so its path is short.
+    Files that a killed process left there are removed when its part restarts; if earlier processes may still
+    drain, when the portal does (`clear_temporary`). Libraries open sockets in it, so its path is short.
     """
     folder, start = state / "run" / "tmp", LONGEST_START if drains else ""
     if len(os.fsencode(f"{folder}/{part}{start}{LONGEST_TEMPORARY_NAME}")) > SOCKET_PATH_LIMIT:
         folder = _recorded_short_folder(state) / "tmp"
     own = folder / part
-    for made in (folder, own):  # each with its mode, which parents made on the way do not get
+    for made in (folder, own):  # each with its mode, which `parents` does not give to the folders it creates
         made.mkdir(mode=0o700, exist_ok=True)
     if drains:
         own /= str(1 + max((int(each.name) for each in own.iterdir() if each.name.isdigit()), default=0))
@@ -101,16 +101,17 @@ def temporary_folder(state: Path, part: str, *, drains: bool = False) -> Path:
 
 
 def clear_temporary(state: Path) -> None:
-    """Remove the temporary folders of all parts, none of which runs."""
+    """Remove the temporary folders of all parts, none of which is running."""
     for folder in (state / "run", short_socket_folder(state)):
         if folder is not None:
             shutil.rmtree(folder / "tmp", ignore_errors=True)
 
 
 def socket_folder(state: Path) -> Path:
-    """A folder of mode 0700 for the sockets: ``run`` in the state folder, else a short one that is recorded.
+    """Return a folder of mode 0700 for the sockets: ``run`` in the state folder, or a recorded short one.
 
-    The short one serves paths over 100 bytes, and those with signs that mean something in a database address.
+    The short one is for paths over 100 bytes, and for those with characters that are special in database
+    addresses.
     """
     run = state / "run"
     return run if fits_socket(run) else _recorded_short_folder(state)
@@ -125,10 +126,10 @@ def _recorded_short_folder(state: Path) -> Path:
 
 
 def short_socket_folder(state: Path) -> Path | None:
-    """The recorded short folder, if it is still there and still ours alone."""
+    """Return the recorded short folder, if it still exists and is still ours alone."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = Path(json.loads((state / "run" / "sockets.json").read_text())["folder"])
-        facts = known.lstat()  # a folder of ours that nobody else may enter, and no link to one
+        facts = known.lstat()  # our own folder, closed to others, and not a link to one
         is_private = facts.st_uid == os.geteuid() and facts.st_mode & 0o077 == 0
         if stat.S_ISDIR(facts.st_mode) and is_private and fits_socket(known):
             return known
@@ -136,7 +137,7 @@ def short_socket_folder(state: Path) -> Path | None:
 
 
 def fits_socket(folder: Path) -> bool:
-    """Whether a socket in `folder` has a path that every part of the house can use."""
+    """Return whether a socket in `folder` has a path that every part of the portal can use."""
     path = f"{folder}{LONGEST_SOCKET_NAME}"
     return len(os.fsencode(path)) <= SOCKET_PATH_LIMIT and PLAIN_PATH.match(path) is not None
 
@@ -152,7 +153,7 @@ def _make_short_folder() -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Writes a file of mode 0600 in one step: a reader sees the old text or the new one."""
+    """Write a file of mode 0600 in one step: a reader sees either the old text or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.unlink(missing_ok=True)
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
@@ -164,7 +165,7 @@ def write_private(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Running:
-    """What a supervisor writes down for the commands that come while it runs (``run/servers.json``)."""
+    """The record that a supervisor writes for commands that come while it runs (``run/servers.json``)."""
 
     pid: int
     purpose: str
@@ -175,7 +176,7 @@ class Running:
 
     @staticmethod
     def load(state: Path) -> "Running | None":
-        """What a supervisor that still holds the lock has written, once its servers answered."""
+        """Return the record of a supervisor that still holds the lock and is ready, or None."""
         try:
             running = Running(**json.loads((state / "run" / "servers.json").read_text()))
             holder = json.loads((state / "run" / "lock").read_text())
@@ -184,7 +185,7 @@ class Running:
         if holder["pid"] != running.pid:
             return None
         with (state / "run" / "lock").open() as file:
-            try:  # a shared try disturbs nobody but a start in this very instant
+            try:  # a shared attempt disturbs only a start at this very moment
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return running
@@ -192,14 +193,14 @@ class Running:
 
 
 class StateLock:
-    """Hold the lock of a process that runs servers on a state folder; the kernel drops it with the process."""
+    """The lock of a process that runs servers on a state folder; the kernel releases it with the process."""
 
     def __init__(self, state: Path, *, purpose: str, wait: float = 0.0) -> None:
         self.state, self.purpose, self.patience = state, purpose, wait
         self.descriptor = -1
 
     def acquire(self) -> bool:
-        """Takes the lock if it is free, and says in the file by whom."""
+        """Take the lock if it is free, and write the holder into the file."""
         descriptor = os.open(self.state / "run" / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,7 +233,7 @@ class StateLock:
 
 
 def lock_holder(state: Path) -> str:
-    """Who holds the lock, in words."""
+    """Return a description of the lock's holder."""
     try:
         facts = json.loads((state / "run" / "lock").read_text())
         return f"{facts['purpose']} (process {facts['pid']})"

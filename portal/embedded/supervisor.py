@@ -41,7 +41,7 @@ from portal.private import OWNER_ALONE
 log = logging.getLogger(__name__)
 
 RUN_MARK = "GATEHOUSE_RUN"  # on the command line of every process of one start, so that all can be found
-SIGNS = ("gatehouse:1:sign:default", "gatehouse:1:sign:clock")  # of portal.signs, as the cache stores them
+SIGNS = ("gatehouse:1:sign:default", "gatehouse:1:sign:clock")  # of portal.signs, as stored in the cache
 NAMED_BY = {
     "database": "database (DATABASE_URL)",
     "broker": "broker (REDIS_URL)",
@@ -52,9 +52,9 @@ READY_WITHIN = 60.0
 
 
 class Supervisor:
-    """One portal on one state folder. `start`, then `check` now and then, then `stop`.
+    """One portal on one state folder. Call `start`, then `check` regularly, then `stop`.
 
-    Start it from a thread that lives as long as the portal shall: its processes die with that thread.
+    Start it from a thread that lives as long as the portal should: its processes die with that thread.
     """
 
     def __init__(
@@ -76,7 +76,10 @@ class Supervisor:
         self._reported: dict[str, set[type[Exception]]] = {}
 
     def start(self) -> None:
-        """Returns when pages and worker answer; raises `StartError`, with nothing left running, when they cannot."""
+        """Start everything; return when pages and worker answer.
+
+        Raises `StartError`, with nothing left running.
+        """
         try:
             self._stack.enter_context(StateLock(self.state, purpose="a running portal", wait=1.0))
             tighten(self.state)
@@ -85,22 +88,22 @@ class Supervisor:
             opened = self._stack.enter_context(listen(self.host, self.port))
             self.address = address_of(opened, self.host)
             self._start_servers()
-            # Only our own database can be trusted to be as we left it. The owner's address is read here alone.
+            # Only our own database can be trusted to be as we left it. The owner's address is read only here.
             if self.servers.postgres is None:
                 self.run_prepare("migrate", **{OWNER_DATABASE: self.given.get(OWNER_DATABASE, "")})
             elif not migrated(self.state, self.servers.urls.dsn):
                 owner = {OWNER_DATABASE: self.servers.postgres.owner_url}
                 self.run_prepare("migrate", str(self.state), self.servers.urls.dsn, **owner)
-            # A pipe that nobody writes to: it ends when we do, however that is.
+            # A pipe that nobody writes to: it closes when we end, however that happens.
             lifeline, writing = os.pipe()
             self._stack.callback(os.close, writing)
             self._stack.callback(os.close, lifeline)
             self.parts = make_parts(opened.fileno(), lifeline, self.state / "run")
-            # Pages do not wait for the others; their queues keep what comes meanwhile.
+            # Pages do not wait for the others, whose queues keep their work until then.
             first, last = self.parts[:3], self.parts[3:]
             for part in first:
                 self._start_part(part)
-            # `./dev.py manage` finds us by this.
+            # `./dev.py manage` finds us through this.
             known = {name: self.environment[name] for name in CONFIGURATION if self.environment.get(name)}
             Running(os.getpid(), "a running portal", known).save(self.state)
             self._wait_ready(first)
@@ -114,10 +117,10 @@ class Supervisor:
             raise
 
     def stop(self) -> None:
-        """Stops everything within ten seconds; a running recovery goes on at the next start."""
+        """Stop everything within ten seconds; a running recovery continues at the next start."""
         children = [part.child for part in self.parts if part.child is not None]
         signals = [part.stop_signals for part in self.parts if part.child is not None]
-        # All at once, round by round: two and a half seconds for each signal, then the kill.
+        # All at once, in rounds: two and a half seconds for each signal, then the kill.
         for turn in range(max(map(len, signals), default=0)):
             for child, numbers in zip(children, signals, strict=True):
                 child.ask_to_stop(numbers[min(turn, len(numbers) - 1)])
@@ -132,9 +135,10 @@ class Supervisor:
         self._stack.close()
 
     def check(self) -> list[str]:
-        """Starts again what died by itself or hangs, with growing pauses, and keeps the logs small; returns the names.
+        """Restart what died or hangs, with growing pauses, and keep the logs small.
 
-        What cannot be done, as on a full disk, is reported once and tried again at the next turn. All else goes on.
+        Return the restarted names. A step that fails, as on a full disk, is reported once and tried again at
+        the next turn. Everything else continues.
         """
         restarts: dict[str, Callable[[], bool]] = {
             **{server.log.stem: partial(self.servers.restart, server) for server in self.servers.own},
@@ -149,7 +153,7 @@ class Supervisor:
         return restarted
 
     def _revive_part(self, part: Part) -> bool:
-        """Start a part again that is not well, once its pause is over; True if it was started."""
+        """Restart a part that is not well, once its pause is over; return True if it was started."""
         if part.is_well():
             part.settle()
         elif part.has_ended() and time.monotonic() >= part.not_before:
@@ -158,7 +162,7 @@ class Supervisor:
         return False
 
     def _try_and_report(self, what: str, action: Callable[[], bool | None]) -> bool:
-        """Return whether `action` did something; one line is written for each kind of failure until it does."""
+        """Return whether `action` did something; report each kind of failure once until it succeeds."""
         try:
             done = bool(action())
         except (StartError, OSError, psycopg.Error) as error:
@@ -172,7 +176,10 @@ class Supervisor:
         return done
 
     def run_prepare(self, action: str, *arguments: str, **extra: str) -> str:
-        """Runs one of `portal.embedded.prepare`'s actions; its refusal becomes ours. `extra` joins its environment."""
+        """Run one of `portal.embedded.prepare`'s actions and raise its refusal.
+
+        `extra` is added to its environment.
+        """
         command = python(PRIVATE, "portal.embedded.prepare", action, *arguments)
         result = subprocess.run(
             wrapped(marked(command, RUN_MARK, self._run_id), identity=PLAIN, death_signal=signal.SIGKILL),
@@ -197,7 +204,7 @@ class Supervisor:
         self._stack.callback(self.servers.stop)
         self.servers.start()
         if self.servers.valkey is not None:
-            # An earlier start's signs of life prove nothing now.
+            # Signs of life from an earlier start prove nothing now.
             for key in SIGNS:
                 self.servers.valkey.command("DEL", key)
         self.environment = {
@@ -238,7 +245,7 @@ class Supervisor:
             time.sleep(0.1)
 
     def health(self) -> dict[str, bool]:
-        """What `/healthz` says, or nothing while nobody answers."""
+        """Return what `/healthz` says, or nothing while the portal does not answer."""
         here, public = urlsplit(self.address), urlsplit(self.environment["GATEHOUSE_URL"])
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(here.hostname or "", here.hostname or "")  # noqa: S104
         headers = {"Host": public.netloc, "X-Forwarded-Proto": public.scheme}
@@ -252,7 +259,7 @@ class Supervisor:
         return {}
 
     def _clear_leftovers(self) -> None:
-        """Ends what an earlier start left behind, and takes a new mark for this one."""
+        """End what an earlier start left running, and choose a new mark for this one."""
         record = self.state / "run" / "mark"
         self._run_id = record.read_text() if record.exists() else ""
         if self._run_id:
@@ -261,7 +268,7 @@ class Supervisor:
         write_private(record, self._run_id)
 
     def _kill_marked(self) -> None:
-        """End what still runs, workers of the web server that drain too; all of it bears being killed."""
+        """End what is still running, including web workers that drain; all of it may be killed."""
         if mark := getattr(self, "_run_id", ""):
             stop_leftovers(lambda: running_with(RUN_MARK, mark), signals=(), patience=3.0)
 
@@ -270,9 +277,9 @@ class Supervisor:
 def run_portal(
     state: Path, *, host: str = "127.0.0.1", port: int = 0, extra_env: Mapping[str, str] | None = None
 ) -> Iterator[Supervisor]:
-    """Runs a whole portal and hands it out (`.address`, `.environment`, `.servers`, `.run_prepare`) once it is ready.
+    """Run a whole portal; yield it (`.address`, `.environment`, `.servers`, `.run_prepare`) once it is ready.
 
-    A thread of its own starts it and watches over it, so that any thread may call this.
+    A separate thread starts and watches it, so any thread may call this.
     """
     supervisor = Supervisor(state, host=host, port=port, environment={**os.environ, **(extra_env or {})})
     ready, done = threading.Event(), threading.Event()

@@ -14,7 +14,7 @@ PROGRAM_NAMES = ("valkey-server", "redis-server")
 
 
 class Valkey:
-    """The broker and cache of one state folder; its files lie in ``STATE/valkey``."""
+    """The broker and cache of one state folder; its files are in ``STATE/valkey``."""
 
     def __init__(self, state: Path, *, fsync: bool = True) -> None:
         self.data = state / "valkey"
@@ -29,7 +29,7 @@ class Valkey:
         return f"unix://{self.socket}"
 
     def start(self) -> None:
-        """Stops what was left on the data folder and starts the server."""
+        """Stop anything left running on the data folder and start the server."""
         self.clear_leftovers()
         command = [
             str(valkey_program()), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700",
@@ -40,7 +40,7 @@ class Valkey:
         self.child = Child("valkey", command, log=self.log, env=environment, cwd=self.data)
 
     def wait_ready(self) -> None:
-        """Returns when it answers, its append-only file read."""
+        """Return once it answers, after it has read its append-only file."""
         assert self.child is not None  # noqa: S101 - start() comes first
         wait_until(self.answers, self.child, what="Valkey")
 
@@ -50,7 +50,7 @@ class Valkey:
         return False
 
     def command(self, *words: str) -> str:
-        """Sends one command and returns the first bytes of the answer, as the protocol writes it."""
+        """Send one command and return the first bytes of the raw answer."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(2)
             connection.connect(str(self.socket))
@@ -58,12 +58,12 @@ class Valkey:
             return connection.recv(512).decode(errors="replace")
 
     def clear_leftovers(self) -> None:
-        """Stops servers that an earlier supervisor left, and removes their socket."""
+        """Stop servers that an earlier supervisor left running, and remove their socket."""
         stop_leftovers(lambda: running_in(self.data, PROGRAM_NAMES), signals=(signal.SIGTERM,))
         self.socket.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """An orderly stop, which writes the append-only file out."""
+        """Stop in an orderly way, which flushes the append-only file."""
         if self.child is not None:
             self.child.stop(patience=3)
             self.child = None

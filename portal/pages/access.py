@@ -1,4 +1,4 @@
-"""The download page of someone with a grant: what is to be agreed to first, how far the weights are, tokens, commands."""
+"""The download page of someone with a grant: texts to accept, progress of the weights, tokens, commands."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ NUMBER = re.compile(r"[0-9]{1,18}")
 @never_cache
 @require_safe
 def access_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """For someone with a grant; everyone else reads why not and where to go."""
+    """Show the page to someone with a grant; tell everyone else why not and where to go."""
     return _render_access(request, known_model(request, namespace, name))
 
 
 @login_required
 @never_cache
 def show_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """The one token that approval entitles to."""
+    """Show the one token that the approval includes."""
     model = known_model(request, namespace, name)
     grant = live_grant(request.user, model)
-    if grant is None or request.method != "POST":  # the address typed, or the grant ended meanwhile
+    if grant is None or request.method != "POST":  # the address typed, or the grant ended by then
         return redirect("access_page", model.namespace, model.name)
     try:
         issued = show_first_token(grant=grant, user=signed_in(request))
@@ -57,7 +57,7 @@ def show_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
 @login_required
 @never_cache
 def make_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """One more token, named."""
+    """Create another token, with a name."""
     model = known_model(request, namespace, name)
     grant = live_grant(request.user, model)
     if grant is None or request.method != "POST":
@@ -77,7 +77,7 @@ def make_token(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def revoke(request: HttpRequest, namespace: str, name: str, pk: int) -> HttpResponse:
-    """Asks, and on a POST ends one token; the grant and its other tokens stay."""
+    """Ask for confirmation and, on a POST, revoke one token; the grant and its other tokens stay."""
     model = known_model(request, namespace, name)
     mine = AccessToken.objects.filter(pk=pk, user=signed_in(request), grant__model=model)
     token = mine.select_related("grant__model").first()
@@ -89,7 +89,7 @@ def revoke(request: HttpRequest, namespace: str, name: str, pk: int) -> HttpResp
 @login_required
 @require_POST
 def accept_licence(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """A holder agrees to texts that were put up since; then on to the tokens."""
+    """Record that a grant's holder accepts the texts added since, then continue to the tokens."""
     model = known_model(request, namespace, name)
     shown = [int(text) for text in request.POST.getlist("licence") if NUMBER.fullmatch(text)]
     try:

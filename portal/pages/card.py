@@ -1,4 +1,4 @@
-"""What pages show beside a model card's text."""
+"""Facts that pages show next to a model card's text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from access_requests.models import GatedModel
 
 
 def facts(model: GatedModel) -> list[tuple[str, str]]:
-    """Label and value for what the front matter says of licence, base, task and languages."""
+    """Return label and value for the licence, base, task and languages in the front matter."""
     data = model.card_data if isinstance(model.card_data, dict) else {}
     licence = _join_values(data.get("license"))
     if licence.lower() in {"", "other"}:

@@ -1,4 +1,4 @@
-"""The first page: what can be asked for, and where the visitor stands with each."""
+"""The first page: the models, and where the visitor stands with each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portal.pages.standing import badge_of
 
 PER_PAGE = 25
 LONGEST_SEARCH = 200
-MOST_FOUND = 10_000  # models that can be paged through
+MOST_FOUND = 10_000  # models that a visitor can page through
 SHORTEST_IN_CARDS = 3  # letters: the indexes on names and cards hold groups of three
 
 
@@ -37,9 +37,9 @@ class Entry:
 
 @require_safe
 def catalogue(request: HttpRequest) -> HttpResponse:
-    """Show the models this visitor may know of, by name; `q` searches names and cards.
+    """Show the models this visitor may know about, by name; `q` searches names and cards.
 
-    One query finds the keys in order; cards and badges are read for the page alone.
+    One query finds the keys in order; cards and badges are read only for the models on the page.
     """
     words = drop_unstorable(request.GET.get("q", "")).strip()[:LONGEST_SEARCH]
     found = visible_models(request.user)

@@ -1,4 +1,4 @@
-"""Commands that a person pastes: the tools they already have, pointed at this portal."""
+"""Commands to copy: tools that people already have, pointed at this portal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACEHOLDER_ID = "NAMESPACE/NAME"
 
 @dataclass(frozen=True)
 class Command:
-    """`title` heads the box, `note` says what it does or needs."""
+    """A command in a box: `title` heads the box, `note` says what the command does or needs."""
 
     title: str
     text: str
@@ -24,12 +24,15 @@ class Command:
 
 
 def commands(model: GatedModel) -> list[Command]:
-    """For a model's page: with a place for the token where one is needed."""
+    """Return the commands for a model's page, with a placeholder where a token is needed."""
     return commands_for(model.repo_id, token=PLACEHOLDER if model.is_gated else "")
 
 
 def commands_for(repo_id: str, *, token: str) -> list[Command]:
-    """From the environment to a running model; with a secret as `token` they work as they are."""
+    """Return commands from setting up the environment to running the model.
+
+    With a real `token` they work as they are.
+    """
     endpoint = settings.GATEHOUSE_URL
     given = f'    token="{token}",\n' if token else ""
     header = '-H "Authorization: Bearer $HF_TOKEN" ' if token else ""
@@ -64,7 +67,7 @@ def commands_for(repo_id: str, *, token: str) -> list[Command]:
 
 
 def deciding_commands(repo_id: str, *, token: str) -> list[Command]:
-    """What a reviewer's token is for: reading the queue and deciding, by program."""
+    """Return the commands for a reviewer's token: reading the queue and deciding, by program."""
     endpoint = settings.GATEHOUSE_URL
     return [
         _environment_command(token),

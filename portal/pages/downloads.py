@@ -1,4 +1,4 @@
-"""The download log: a person's own, and a model's for those who decide about it."""
+"""The download log: a person's own, and a model's for its owners and reviewers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ModelFilter(forms.Form):
 @never_cache
 @require_safe
 def my_downloads(request: HttpRequest) -> HttpResponse:
-    """What was read with this person's tokens."""
+    """Show what was downloaded with this person's tokens."""
     return _render_downloads(
         request, download_log.of_person(signed_in(request)), OwnFilter(request.GET), model=None
     )
@@ -64,7 +64,7 @@ def my_downloads_csv(request: HttpRequest) -> HttpResponseBase:
 @never_cache
 @require_safe
 def model_downloads(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """What was read of a model, for its owners and reviewers."""
+    """Show what was downloaded of a model to its owners and reviewers."""
     model = _reviewed_model(request, namespace, name)
     return _render_downloads(request, download_log.of_model(model), ModelFilter(request.GET), model=model)
 
@@ -106,7 +106,7 @@ def _render_downloads(
 
 
 def _stream_csv(request: HttpRequest, rows: Rows, form: forms.Form, *, name: str) -> HttpResponseBase:
-    """The same rows, all of them, as CSV."""
+    """Stream the same rows, without paging, as CSV."""
     if not form.is_valid():
         sentence = _("The days cannot be read: write them as YYYY-MM-DD.")
         return HttpResponse(f"{sentence}\n", content_type="text/plain; charset=utf-8", status=422)

@@ -1,4 +1,4 @@
-"""A model's page: first of all where the visitor stands and what happens next, then the card."""
+"""A model's page: where the visitor stands and what happens next, followed by the card."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from portal.pages.standing import standing_of
 @never_cache
 @require_safe
 def model_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """What every message of the portal links to."""
+    """Show the model's page, which every message of the portal links to."""
     model = known_model(request, namespace, name)
     page, owns = card_page_of(model), is_owner(request.user, model)
     context = {

@@ -19,7 +19,7 @@ NAMES = (
     gettext_lazy("Ready"),
 )
 
-# Where a person stands -> how many stages are behind them; the next one is the stage now.
+# Access code -> how many stages are completed; the next one is the current stage.
 BEHIND = {
     RequestState.SUBMITTED: 1,
     RequestState.IN_REVIEW: 1,
@@ -31,7 +31,10 @@ BEHIND = {
 
 @dataclass(frozen=True)
 class Stage:
-    """`css` is `done`, `now`, `bad` or empty; `words` says the same to those who do not see it."""
+    """One stage.
+
+    `css` is `done`, `now`, `bad` or empty; `words` says the same to people who cannot see it.
+    """
 
     name: str
     css: str
@@ -43,7 +46,7 @@ class Stage:
 
 
 def stages(access: AccessDecision, weights: WeightsState) -> list[Stage]:
-    """Five stages for someone who asked or may read; nothing for everyone else."""
+    """Return five stages for someone who asked or may read; none for everyone else."""
     if access.code == AccessCode.GRANTED:
         if weights.ready:
             return _stage_line(len(NAMES), "done")

@@ -1,4 +1,4 @@
-"""Where a visitor stands with a model, in words for a badge."""
+"""Where a visitor stands with a model, for the badge and the status panel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from access_requests.models import AccessRequest, Decision, GatedModel
 from model_ops.queries import WeightsState, weights_state
 from portal.pages.stages import Stage, stages
 
-# Code -> class of the badge, its words; codes without one need none.
+# Code -> class and words of the badge; codes that are not listed need none.
 BADGES = {
     AccessCode.OPEN_MODEL: ("", gettext_lazy("not gated")),
     AccessCode.GRANTED: ("active", gettext_lazy("you have access")),
@@ -38,7 +38,7 @@ BADGES = {
 
 
 def badge_of(code: AccessCode) -> tuple[str, str] | None:
-    """Return the class and the words of the badge for this code, None where it needs none."""
+    """Return the class and words of the badge for this code, or None if it needs none."""
     if code not in BADGES:
         return None
     css, words = BADGES[code]
@@ -47,7 +47,7 @@ def badge_of(code: AccessCode) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the status panel shows; `request` is an open one even for a reviewer of the model."""
+    """The contents of the status panel. `request` is an open one, even for a reviewer of the model."""
 
     access: AccessDecision
     request: AccessRequest | None
@@ -58,7 +58,7 @@ class Standing:
 
     @property
     def place(self) -> str:
-        """The place in the queue, in words."""
+        """Return the place in the queue, in words."""
         return position_in_words(self.position) if self.position else ""
 
     @property
@@ -79,14 +79,14 @@ class Standing:
 
     @property
     def may_appeal(self) -> bool:
-        """Whether the page offers it; the service decides."""
+        """Return whether the page offers an appeal; the service decides."""
         return bool(
             self.request and self.request.state == RequestState.REJECTED and not self.request.appealed_at
         )
 
 
 def standing_of(user: Any, model: GatedModel) -> Standing:
-    """Where this visitor stands now."""
+    """Return where this visitor stands now."""
     access, weights = access_of(user, model), weights_state(model)
     request = access.request
     if access.code == AccessCode.STAFF:

@@ -1,7 +1,7 @@
-"""A person's tokens: made, looked at, rotated and revoked.
+"""A person's tokens: created, listed, rotated and revoked.
 
-A secret is in exactly one answer: that to the POST which made it. The answer is not stored by the browser, and
-asking again makes the service say that it was shown.
+A secret is in exactly one answer: that to the POST which created it. The browser does not store the answer,
+and a repeated request makes the service say that it was already shown.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from access_requests.views.recent import need_recent_sign_in
 from portal.accounts.factors import lacks_second_factor, to_second_factor
 from portal.pages.commands import PLACEHOLDER_ID, commands_for, deciding_commands
 
-MOST_ENDED = 20  # ended tokens that stay in sight
+MOST_ENDED = 20  # ended tokens that are still listed
 KINDS = {
     TokenKind.USER: gettext_lazy("User token: reads all models that you may read"),
     TokenKind.REVIEWER: gettext_lazy(
@@ -55,7 +55,7 @@ NEEDS_FACTOR = gettext_lazy(
 
 
 class TokenForm(forms.Form):
-    """A token: a name, and from where and how long it works if that shall be narrower than its person's right."""
+    """A token: its name, and limits on place and time if they should be narrower than its person's access."""
 
     name = forms.CharField(
         max_length=100, help_text=gettext_lazy("Where it will be used, such as “cluster” or “laptop”.")
@@ -82,12 +82,12 @@ class TokenForm(forms.Form):
             raise forms.ValidationError(error.sentence) from error
 
     def expires_at(self) -> datetime | None:
-        """The end of the last day, UTC."""
+        """Return the end of the last day, UTC."""
         day = self.cleaned_data["expires"]
         return datetime.combine(day, time.max, tzinfo=UTC) if day else None
 
     def wishes(self) -> dict[str, Any]:
-        """As the services take them."""
+        """Return the values as the services take them."""
         return {
             "name": self.cleaned_data["name"],
             "expires_at": self.expires_at(),
@@ -95,13 +95,13 @@ class TokenForm(forms.Form):
         }
 
     def take(self, error: RuleError) -> None:
-        """A service's refusal, beside its field where it has one."""
+        """Add a service's error to the form, at its field if it has one."""
         field = {"expires_at": "expires"}.get(error.field, error.field)
         self.add_error(field if field in self.fields else None, error.sentence)
 
 
 class PersonTokenForm(TokenForm):
-    """Adds the choice of a kind of token; only people who decide for some model can choose."""
+    """A token form with a choice of kinds, for people who decide about a model."""
 
     kind = forms.ChoiceField(
         label=gettext_lazy("What it may do"),
@@ -118,12 +118,12 @@ class PersonTokenForm(TokenForm):
             self.fields.pop("kind")
 
     def kind_chosen(self) -> TokenKind:
-        """Return the kind that was chosen; people who have no choice get a token that only reads."""
+        """Return the chosen kind; people without a choice get a read-only token."""
         return TokenKind(self.cleaned_data.get("kind", TokenKind.USER))
 
 
 class RotateForm(forms.Form):
-    """How long the old token works beside its successor."""
+    """The form for a rotation: how long the old token keeps working next to its replacement."""
 
     overlap = forms.ChoiceField(
         label=gettext_lazy("How long should the old token keep working beside the new one?"),
@@ -139,31 +139,31 @@ class Ended:
 
     badge: str
     word: str
-    since: datetime | None  # None where it has not ended
+    since: datetime | None  # None if it has not ended
     why: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One token as the tables show it."""
+    """One token as a row of the tables."""
 
     token: AccessToken
     usable: bool
 
     @property
     def rotatable(self) -> bool:
-        """Made by hand, still alive and not replaced yet."""
+        """Return whether it was made by hand, still works and has not been replaced."""
         return self.usable and not self.token.replaced_by_id and self.token.origin in BY_HAND
 
     @property
     def ends_with_access(self) -> bool:
-        """Its own end, if it has one, comes after the grant's."""
+        """Return whether it ends with the grant: it has no end of its own, or a later one."""
         token = self.token
         return token.grant is not None and not (token.expires_at and token.expires_at < token.grant.ends_at)
 
     @property
     def ended(self) -> Ended:
-        """Its own end, or its grant's, whichever came first."""
+        """Return its own end or its grant's, whichever came first."""
         grant, own = self.token.grant, self.token.expires_at
         over = (grant.revoked_at or grant.ends_at) if grant else None
         if grant and over and not (own and own < over):
@@ -178,7 +178,7 @@ class Row:
 
 
 def rows(tokens: Iterable[AccessToken]) -> list[Row]:
-    """Those that still work first; ended ones stay in sight."""
+    """Return rows with the working tokens first, followed by the latest ended ones."""
     now = timezone.now()
     shown = [Row(token, _is_usable(token, now)) for token in tokens]
     live, ended = [row for row in shown if row.usable], [row for row in shown if not row.usable]
@@ -194,7 +194,7 @@ def _is_usable(token: AccessToken, now: datetime) -> bool:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def my_tokens(request: HttpRequest) -> HttpResponse:
-    """List the tokens that a person made by hand. A POST makes another one and needs a recent sign-in."""
+    """List the tokens that a person made by hand. A POST creates another one and needs a recent sign-in."""
     decides = decides_somewhere(request.user)
     if request.method != "POST":
         return _render_tokens(request, PersonTokenForm(decides=decides))
@@ -232,9 +232,9 @@ def _render_tokens(request: HttpRequest, form: PersonTokenForm, status: int = 20
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def rotate(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask how long the old token works on, then show its successor once.
+    """Ask how long the old token should keep working, then show its replacement once.
 
-    Rotating a token of more than one grant needs a recent sign-in, as making it does.
+    Rotating a token for more than one grant needs a recent sign-in, as creating it does.
     """
     token = _own_token(request, pk)
     if _needs_factor(request, token.kind):
@@ -264,12 +264,12 @@ def rotate(request: HttpRequest, pk: int) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def revoke(request: HttpRequest, pk: int) -> HttpResponse:
-    """Asks, and on a POST ends one token; what its person may do stays."""
+    """Ask for confirmation and, on a POST, revoke one token; the person's access stays."""
     return revoke_asked(request, _own_token(request, pk), back=reverse("my_tokens"))
 
 
 def revoke_asked(request: HttpRequest, token: AccessToken, *, back: str) -> HttpResponse:
-    """The same for every page that lists tokens: asked first, ended by the POST, then back there."""
+    """Show the confirmation or, on a POST, revoke the token and go `back`; all pages with tokens use this."""
     if request.method != "POST":
         row = Row(token, _is_usable(token, timezone.now()))
         return ask_before(request, _describe_revocation(row, back)) if row.usable else redirect(back)
@@ -322,14 +322,14 @@ def _own_token(request: HttpRequest, pk: int) -> AccessToken:
 
 
 def back_to(token: AccessToken) -> str:
-    """The page that lists this token."""
+    """Return the address of the page that lists this token."""
     if token.grant is None:
         return reverse("my_tokens")
     return reverse("access_page", args=[token.grant.model.namespace, token.grant.model.name])
 
 
 def show_secret(request: HttpRequest, issued: Issued, *, replaces: AccessToken | None = None) -> HttpResponse:
-    """The one answer that holds the secret, with commands that work as they are."""
+    """Return the one answer that contains the secret, with commands that work as they are."""
     token = issued.token
     if token.grant is not None:
         commands = commands_for(token.grant.model.repo_id, token=issued.secret)

@@ -1,4 +1,7 @@
-"""The catalogue, a model, and what someone with a grant sees of it. Included last: a model may have almost any name."""
+"""The catalogue, model pages, and pages for grant holders.
+
+They are included last: a model may have almost any name.
+"""
 
 from django.urls import path
 

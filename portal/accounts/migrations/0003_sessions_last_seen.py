@@ -1,4 +1,4 @@
-"""Ended sessions are found by when they were last seen; the table is allauth's, so the index is made by SQL."""
+"""Index sessions by when they were last seen, to find ended ones. The table is allauth's: hence plain SQL."""
 
 from django.db import migrations
 
@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunSQL(
             [
-                'DROP INDEX CONCURRENTLY IF EXISTS session_last_seen',  # one that an interrupted migration left
+                'DROP INDEX CONCURRENTLY IF EXISTS session_last_seen',  # left by an interrupted migration
                 'CREATE INDEX CONCURRENTLY session_last_seen ON usersessions_usersession (last_seen_at)',
             ],
             'DROP INDEX CONCURRENTLY IF EXISTS session_last_seen',

@@ -1,4 +1,4 @@
-"""Indexes for lists of millions of rows, made while the portal goes on."""
+"""Indexes for lists of millions of rows, created while the portal keeps running."""
 
 import access_requests.search
 import django.contrib.postgres.indexes

@@ -1,4 +1,4 @@
-"""What the overridden allauth templates need."""
+"""Tags and filters for the overridden allauth templates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from access_requests.services.emails import mail_server
 
 register = template.Library()
 
-# The first that fits wins: most browsers also name those they descend from.
+# The first match wins: most browsers also name the browsers that they descend from.
 BROWSERS = {"Edg": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
 SYSTEMS = {
     "Android": "Android",
@@ -25,7 +25,7 @@ SYSTEMS |= {"CrOS": "ChromeOS", "Linux": "Linux"}
 
 @register.simple_tag
 def without_placeholders(form: BaseForm) -> str:
-    """Takes the placeholders away that only repeat the labels; prints nothing."""
+    """Remove placeholders that only repeat the labels; print nothing."""
     for field in form.fields.values():
         field.widget.attrs.pop("placeholder", None)
     return ""
@@ -33,7 +33,7 @@ def without_placeholders(form: BaseForm) -> str:
 
 @register.filter
 def browser(user_agent: str) -> str:
-    """`Firefox on Linux` for a User-Agent header, else its first word."""
+    """Return `Firefox on Linux` or the like for a User-Agent header, or else its first word."""
     name = next((name for mark, name in BROWSERS.items() if mark in user_agent), "")
     system = next((name for mark, name in SYSTEMS.items() if mark in user_agent), "")
     if not name:
@@ -43,5 +43,8 @@ def browser(user_agent: str) -> str:
 
 @register.simple_tag
 def mail_outage() -> MailServer | None:
-    """Return since when the mail server has not taken emails, for pages where one is awaited; None while it answers."""
+    """Return since when the mail server has refused emails, or None while it works.
+
+    This is for pages that wait for an email.
+    """
     return mail_server.outage()

@@ -1,4 +1,4 @@
-"""Django's migrate as the owner of the database, and the rights of the portal's role after it."""
+"""Run Django's migrate as the owner of the database, then grant the portal's role its rights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from portal.database_rights import as_owner, grant_rights, make_role
 
 
 class Command(migrate.Command):
-    """With `GATEHOUSE_OWNER_DATABASE_URL` as that role; without it as the only one, which then owns the tables."""
+    """Django's migrate under `GATEHOUSE_OWNER_DATABASE_URL`.
+
+    If unset, the portal's own role owns the tables.
+    """
 
     help = f"{migrate.Command.help} Then give the portal's role its rights."
 
