@@ -5,18 +5,18 @@
     ./dev.py demo [--exit]              the whole job on a real model, then a portal to look around in
     ./dev.py test [pytest arguments]    the tests, against real servers; -m conformance: huggingface_hub's own
     ./dev.py manage COMMAND ...         Django's command line, on the running portal's servers or on its own
-    ./dev.py shell                      a Python shell with the models at hand
+    ./dev.py shell                      a Python shell with the models imported
     ./dev.py lint [--measure]           every check of style, types, imports, templates and migrations
     ./dev.py bench                      start times, page times and the engine's rate on this machine
     ./dev.py bench recovery [options]   the recovery engine against the fastest copy of the same bytes
-    ./dev.py bench delivery [options]   how fast bytes leave, beside nginx alone, and what the gate costs
+    ./dev.py bench delivery [options]   how fast files are sent, compared with nginx alone, and what the gate costs
     ./dev.py bench attacks              how long pages take while anonymous people attack
     ./dev.py bench decisions [options]  decisions and events a second, and what waits while 10,000 requests are imported
-    ./dev.py bench scale [options]      pages, lists and tasks beside a thousand or a million requests
+    ./dev.py bench scale [options]      pages, lists and tasks with a thousand or a million requests
     ./dev.py bench slow-input           the CPU time that the worst cards, Markdown and JSON cost
 
 Every command takes --state DIR (or GATEHOUSE_STATE), the folder where the portal keeps everything (default:
-.gatehouse/ beside this file). Standard library only.
+.gatehouse/ next to this file). Standard library only.
 """
 
 import sys
