@@ -77,7 +77,7 @@ BAD_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"sub": None}, "not valid"),
     ({"sub": 7}, "not valid"),
     ({"jti": None}, "not valid"),
-    ({"jti": ""}, "no id"),
+    ({"jti": ""}, "empty id"),
     ({"jti": 5}, "not valid|no id"),
     ({"repository": None}, "names no repository"),
     ({"repository": "acme"}, "names no repository"),
