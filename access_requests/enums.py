@@ -27,7 +27,7 @@ class RequestState(TextChoices):
     REJECTED = "rejected", _("rejected")
     APPEALED = "appealed", _("appealed")
     WITHDRAWN = "withdrawn", _("withdrawn")
-    RESET = "reset", _("reset")
+    RESET = "reset", _("closed without decision")
 
 
 OPEN_STATES = (
@@ -38,6 +38,8 @@ OPEN_STATES = (
     RequestState.APPEALED,
 )
 WAITING_STATES = (RequestState.SUBMITTED, RequestState.IN_REVIEW, RequestState.APPEALED)
+HOLDABLE_STATES = (*WAITING_STATES, RequestState.CHANGES_REQUESTED)
+EDITABLE_STATES = (RequestState.DRAFT, *HOLDABLE_STATES)  # the applicant may submit new answers
 CLOSED_STATES = (
     RequestState.APPROVED,
     RequestState.REJECTED,
@@ -52,7 +54,7 @@ class Outcome(TextChoices):
     APPROVED = "approved", _("approved")
     REJECTED = "rejected", _("rejected")
     CHANGES_REQUESTED = "changes_requested", _("changes requested")
-    RESET = "reset", _("reset")
+    RESET = "reset", _("closed without decision")
     REOPENED = "reopened", _("reopened")
 
 
@@ -62,7 +64,7 @@ class Place(TextChoices):
     PENDING = "pending", "waiting for a decision, or for the person to change something"
     ACCEPTED = "accepted", "a live grant"
     REJECTED = "rejected", "rejected"
-    RESET = "reset", "access ended, or the request was reset: may ask again"
+    RESET = "reset", "access ended, or the request was closed without a decision: may ask again"
 
 
 class ReasonCode(TextChoices):
@@ -127,7 +129,7 @@ class AccessCode(TextChoices):
     WITHDRAWN = "withdrawn", "withdrawn"
     EXPIRED = "expired", "the grant ended"
     REVOKED = "revoked", "the grant was revoked"
-    RESET = "reset", "the request was reset"
+    RESET = "reset", "the request was closed without a decision"
     LICENCE_OWED = "licence_owed", "a new licence text is to be accepted first"
     TOKEN_OUT_OF_SCOPE = "token_out_of_scope", "the token belongs to another model"
     DISABLED = "disabled", "the account is disabled"

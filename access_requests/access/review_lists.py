@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.contrib.auth import get_user_model
-from django.db.models import F, QuerySet
+from django.db.models import F, Max, QuerySet
 from django.utils import timezone
 from django.utils.functional import cached_property
 
@@ -36,7 +36,8 @@ GRANT_ID = "grant-"  # the beginning of the id of an entry without a request
 class ReviewEntry:
     """One person and one model: the newest request that counts, the newest grant, and the list they belong in.
 
-    `decision` is the newest decision about the request; a reviewer who saw the page before it is too late.
+    `decision` is the newest decision about the request, and `submission` the number of its newest submission; a reviewer
+    who saw the page before them is too late.
     """
 
     person_id: int
@@ -44,6 +45,7 @@ class ReviewEntry:
     request: AccessRequest | None = None
     grant: Grant | None = None
     decision: int | None = None
+    submission: int | None = None
 
     @cached_property
     def shown(self) -> AccessRequest | None:
@@ -116,8 +118,9 @@ def review_entry(person: Any, model: GatedModel) -> ReviewEntry:
     found = next(iter(review_entries(model, [person.pk])), ReviewEntry(person.pk))
     if found.request is None:
         return found
-    decision = found.request.decisions.order_by("-pk").values_list("pk", flat=True).first()
-    return ReviewEntry(found.person_id, found.place, found.request, found.grant, decision)
+    request = AccessRequest.objects.filter(pk=found.request.pk)
+    newest = request.values_list(Max("decisions"), Max("submissions__number"))[0]
+    return ReviewEntry(found.person_id, found.place, found.request, found.grant, *newest)
 
 
 def person_of(model: GatedModel, entry_id: str) -> Any:

@@ -8,6 +8,7 @@ oauth      machines, device codes, refresh tokens, trusted repositories, exchang
 outbox     outgoing emails, and the mail server's pause
 remote     followed repositories: people and requests there, decisions still to be reported, troubles
 requests   requests, accepted licences and decisions
+submissions  each version of a request, and the approvals of a version
 """
 
 from access_requests.models.audit import Event, EventLink, EventText
@@ -40,6 +41,7 @@ from access_requests.models.remote import (
     RemoteRequest,
 )
 from access_requests.models.requests import AccessRequest, Decision, LicenceAcceptance
+from access_requests.models.submissions import Submission, Vote
 
 __all__ = [
     "AccessRequest",
@@ -70,6 +72,8 @@ __all__ = [
     "RemotePush",
     "RemoteRequest",
     "RenderedCard",
+    "Submission",
     "TokenExchange",
     "TrustedRepository",
+    "Vote",
 ]

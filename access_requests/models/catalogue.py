@@ -34,6 +34,12 @@ class GatedModel(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(LONGEST_GRANT)],
         help_text=_("How long a grant lasts."),
     )
+    approvals = models.PositiveSmallIntegerField(
+        default=1,
+        db_default=1,
+        choices=[(1, _("one reviewer")), (2, _("two reviewers"))],
+        help_text=_("How many people must approve a request; one rejection is enough."),
+    )
     listed = models.BooleanField(
         default=True, help_text=_("An unlisted model is not found by those who may not read it.")
     )

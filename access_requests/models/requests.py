@@ -10,6 +10,7 @@ from django_countries.fields import CountryField
 
 from access_requests.enums import (
     CLOSED_STATES,
+    HOLDABLE_STATES,
     OPEN_STATES,
     WAITING_STATES,
     Outcome,
@@ -36,7 +37,21 @@ class AccessRequest(models.Model):
     state = models.CharField(max_length=20, choices=RequestState, default=RequestState.DRAFT)
     form = models.ForeignKey(FormVersion, models.PROTECT, related_name="requests")
     answers = models.JSONField(
-        default=dict, blank=True, help_text=_("Input key -> answer; the form version has the labels.")
+        default=dict,
+        blank=True,
+        help_text=_("Input key -> answer, of the newest submission; the form version has the labels."),
+    )
+    draft = models.JSONField(
+        null=True, blank=True, help_text=_("Changed answers that are saved, but not submitted.")
+    )
+    predecessor = models.ForeignKey(
+        "self",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="successors",
+        help_text=_("The rejected request that this one corrects."),
     )
 
     # Answers with a known meaning, copied from the form: searchable and typed.
@@ -61,6 +76,21 @@ class AccessRequest(models.Model):
     appealed_at = models.DateTimeField(
         null=True, blank=True, help_text=_("Set once: one appeal per rejection.")
     )
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="claimed_requests",
+        help_text=_("The reviewer who claimed it."),
+    )
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    held_at = models.DateTimeField(null=True, blank=True, help_text=_("On hold since."))
+    held_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, db_index=False, related_name="+"
+    )
+    hold_reason = models.TextField(blank=True, db_default="", help_text=_("For reviewers."))
 
     class Meta:
         verbose_name = _("access request")
@@ -89,6 +119,19 @@ class AccessRequest(models.Model):
                 condition=~Q(state=RequestState.APPEALED) | Q(appealed_at__isnull=False),
                 name="request_appealed_has_date",
             ),
+            models.CheckConstraint(
+                condition=Q(assignee__isnull=True, claimed_at__isnull=True)
+                | Q(assignee__isnull=False, claimed_at__isnull=False),
+                name="request_claimed_has_date",
+            ),
+            models.CheckConstraint(
+                condition=Q(held_at__isnull=True, held_by__isnull=True, hold_reason="")
+                | (
+                    Q(held_at__isnull=False, held_by__isnull=False, state__in=HOLDABLE_STATES)
+                    & ~Q(hold_reason="")
+                ),
+                name="request_held_is_open_with_reason",
+            ),
         ]
         indexes = [
             models.Index(
@@ -111,6 +154,12 @@ class AccessRequest(models.Model):
             models.Index(fields=["state", "first_submitted_at", "id"], name="request_by_state"),
             models.Index(fields=["model", "country"], name="request_countries_of_model"),
             models.Index(fields=["model", "applicant"], name="request_of_model_and_person"),
+            models.Index(
+                fields=["assignee"], condition=Q(assignee__isnull=False), name="request_of_assignee"
+            ),
+            models.Index(
+                fields=["predecessor"], condition=Q(predecessor__isnull=False), name="request_of_predecessor"
+            ),
             trigram_index(OF_REQUEST, name="request_search"),
         ]
 
@@ -168,6 +217,15 @@ class Decision(models.Model):
     outcome = models.CharField(max_length=20, choices=Outcome)
     reason_code = models.CharField(max_length=30, choices=ReasonCode, blank=True, default="")
     words = models.TextField(blank=True, help_text=_("Reaches the applicant."))
+    submission = models.ForeignKey(
+        "Submission",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        db_index=False,
+        related_name="decisions",
+        help_text=_("What was decided about; empty for access given without a request."),
+    )
     on_appeal = models.BooleanField(default=False)
     decided_at = models.DateTimeField(auto_now_add=True)
 

@@ -13,6 +13,7 @@ from access_requests.cards.countries import is_shut_out
 
 # The longest text for each role that has a column.
 ROLE_LIMITS = {"first_name": 200, "last_name": 200, "full_name": 200, "institution": 300, "email": 254}
+KNOWN_ROLES = ("first_name", "last_name", "institution", "country", "intended_use", "publications")
 _COMMON_CODES = {"UK": "GB", "EL": "GR"}
 
 
@@ -81,6 +82,20 @@ def known_values(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
             "full_name", f"{known['first_name']} {known['last_name']}".strip()[: ROLE_LIMITS["full_name"]]
         )
     return known
+
+
+def known_columns(form: GateForm, answers: Mapping[str, Any], profile: Mapping[str, str]) -> dict[str, Any]:
+    """Return role -> value for the columns of a request: from the answers, or else, if the form did not ask, the profile."""
+    known = known_values(form, answers)
+    columns = dict[str, Any]()
+    for role in KNOWN_ROLES:
+        value = known.get(role)
+        if value is None:
+            value = profile.get(role)
+        columns[role] = value or ([] if role == "publications" else "")
+    if known.get("full_name") and not (known.get("first_name") or known.get("last_name")):
+        columns |= {"first_name": known["full_name"], "last_name": ""}
+    return columns
 
 
 def profile_initial(form: GateForm, profile: Mapping[str, Any]) -> dict[str, Any]:

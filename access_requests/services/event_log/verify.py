@@ -1,19 +1,25 @@
-"""Verify the whole event log: chain, anchors, licence texts, and a head that was kept elsewhere."""
+"""Verify the whole event log: chain, anchors, licence texts, submissions, and a head that was kept elsewhere."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db.models import F
 
+from access_requests.cards import GateForm
 from access_requests.errors import Invalid
-from access_requests.models import Event, LicenceAcceptance, LicenceVersion
+from access_requests.models import AccessRequest, Event, LicenceAcceptance, LicenceVersion, Submission
+from access_requests.models.submissions import ADDRESS, ANSWER
+from access_requests.request_form.answers import known_columns
 from access_requests.services.event_log.anchors import check_anchors
 from access_requests.services.event_log.append import FIRST_HASH, hashes_of, one_moment, verify_chain
 
 MOST = 20  # sentences of each kind
+RECORDED = "request.recorded"  # for a request that was submitted before there were submissions
+SUBMITTING = ("request.submitted", "request.changed", "request.imported", RECORDED)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ def verify_log(*, expect: str = "") -> LogReport:
         )
     problems += anchors.problems
     problems += licence_problems()
+    problems += submission_problems()
     if expected is not None:
         number, hash = expected
         known = hashes_of([number]).get(number) if number else FIRST_HASH
@@ -95,6 +102,67 @@ def licence_problems() -> list[str]:
                 f"{_name_licence(accepted.licence)} has another SHA-256 than user {accepted.user_id} accepted: one of them was changed."
             )
     return problems[:MOST]
+
+
+def submission_problems() -> list[str]:
+    """Compare each submission with its event, and each request's copy with its newest submission.
+
+    What was submitted is in the texts of events, which the chain's check covers. Memory does not grow with the number of
+    submissions.
+    """
+    with one_moment():
+        problems = []
+        for row in Submission.objects.select_related("event").order_by("pk").iterator(chunk_size=1000):
+            facts = row.event.facts
+            at = datetime.fromisoformat(facts["at"]) if row.event.kind == RECORDED else row.event.at
+            said = (row.event.request_id, facts.get("submission"), facts.get("form"), at)
+            if said != (row.request_id, row.number, row.form_id, row.at):
+                problems.append(f"{_name_submission(row)} is not what its event says: it was changed.")
+            if len(problems) == MOST:
+                return problems
+        lost = Event.objects.filter(kind__in=SUBMITTING, facts__has_key="submission", submission=None)
+        for event in lost.order_by("pk")[:MOST]:
+            number = event.facts["submission"]
+            problems.append(f"Submission {number} of request #{event.request_id} was removed.")
+        newest = Submission.objects.order_by("request", "-number").distinct("request")
+        rows = newest.select_related("event", "form", "request").prefetch_related("event__texts")
+        for row in rows.iterator(chunk_size=1000):
+            if differing := copies_that_differ(row):
+                problems.append(
+                    f"Request #{row.request_id} has another {' and another '.join(differing)} than its "
+                    f"submission {row.number}: one of them was changed."
+                )
+            if len(problems) >= MOST:
+                break
+    return problems[:MOST]
+
+
+def copies_that_differ(newest: Submission) -> list[str]:
+    """Return what the request has otherwise than its newest submission, without what was erased there.
+
+    Columns that are made from answers are compared if the submission was recorded when it was made.
+    """
+    request, erased, answers = newest.request, newest.erased, newest.answers
+    keys = sorted(answers.keys() | request.answers.keys())
+    there = {key for key in keys if f"{ANSWER}{key}" not in erased}
+    differing = [
+        f"answer {key}" for key in keys if key in there and answers.get(key) != request.answers.get(key)
+    ]
+    if ADDRESS not in erased and newest.address != (request.address or ""):
+        differing.append("address")
+    if newest.event.kind != RECORDED and not differing and not erased:
+        made = known_columns(GateForm.from_json(newest.form.schema), answers, newest.profile)
+        differing += [column for column, value in made.items() if value != _column(request, column)]
+    return differing
+
+
+def _column(request: AccessRequest, column: str) -> Any:
+    value = getattr(request, column)
+    return value if column == "publications" else str(value or "")
+
+
+def _name_submission(row: Submission) -> str:
+    return f"Submission {row.number} of request #{row.request_id}"
 
 
 def _name_licence(licence: LicenceVersion) -> str:

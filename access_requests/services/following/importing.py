@@ -20,6 +20,7 @@ from access_requests.request_form.publications import says_none
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.following.reading import FarItem
 from access_requests.services.locks import lock_person
+from access_requests.services.requests.submissions import record_submission, submission_data
 from access_requests.services.requests.submit import set_answers
 
 if TYPE_CHECKING:
@@ -75,13 +76,19 @@ def _create_request(
     remote.far_status, remote.far_asked_at, remote.answered_at = item.status, asked, asked
     remote.far_fields, remote.missed, remote.seen_at, remote.drifted_at = item.fields, 0, now, None
     remote.save()
-    append_event(
+    event = append_event(
         kind="request.imported",
         by=followed.host,
         model=model,
         request=request,
-        data={"from": f"{followed.endpoint}/{followed.far_id}", "name": person.name, "at": asked.isoformat()},
+        data={
+            "from": f"{followed.endpoint}/{followed.far_id}",
+            "name": person.name,
+            "at": asked.isoformat(),
+            **submission_data(request, 1),
+        },
     )
+    record_submission(request, event)
     return remote
 
 

@@ -7,23 +7,14 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 from access_requests.access.permissions import is_reviewer, reviewers_of
-from access_requests.enums import (
-    WAITING_STATES,
-    GrantSource,
-    Outcome,
-    ReasonCode,
-    RequestState,
-)
+from access_requests.enums import WAITING_STATES, GrantSource, Outcome, ReasonCode, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed
-from access_requests.models import (
-    AccessRequest,
-    Decision,
-    Grant,
-)
+from access_requests.models import AccessRequest, Decision, Grant, Vote
 from access_requests.services.emails.write import queue_mail
-from access_requests.services.event_log.append import recorded
+from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.grants import grant_for_request
 from access_requests.services.locks import lock_request
+from access_requests.services.requests.submissions import NewerSubmission, newest_submission
 from access_requests.services.requests.transitions import move, what_happened
 from access_requests.storable_text import drop_unstorable
 
@@ -40,23 +31,37 @@ STATE_AFTER = {
 }
 
 
+class AlreadyVoted(Conflict):
+    """This person's approval counts already; another person's is missing."""
+
+
 def open_if_new(request: AccessRequest, reviewer: User) -> None:
-    """Move a locked, waiting request to "in review" if this reviewer may decide it."""
-    if request.state == RequestState.SUBMITTED or (
-        request.state == RequestState.APPEALED and _may_hear_appeal(request, reviewer)
-    ):
+    """Move a locked request that was only submitted to "in review"; an appeal stays one until it is decided."""
+    if request.state == RequestState.SUBMITTED:
         move(request, RequestState.IN_REVIEW, who="reviewer", actor=reviewer)
 
 
 def record_decision(
-    *, request: AccessRequest, reviewer: User, outcome: str, reason_code: str = "", words: str = ""
-) -> Decision:
+    *,
+    request: AccessRequest,
+    reviewer: User,
+    outcome: str,
+    reason_code: str = "",
+    words: str = "",
+    seen: int | None = None,
+) -> Decision | Vote:
     """Decide a waiting request: write the decision, its grant, its email and its event, all or nothing.
 
-    If two reviewers decide at the same time, one wins; the other gets `Conflict` with who decided and when.
+    Where the model needs two approvals, the first one is returned as a vote, and the request waits for another person.
+    `seen` is the number of the submission that the reviewer read, 0 if there was none: if there is a newer one, this
+    raises `NewerSubmission`. If two reviewers decide at the same time, one wins; the other gets `Conflict` with who
+    decided and when.
     """
     if outcome not in STATE_AFTER:
-        raise Invalid(_("Choose to approve, to reject, to ask for changes or to reset."), field="outcome")
+        raise Invalid(
+            _("Choose to approve, to reject, to ask for changes or to close without decision."),
+            field="outcome",
+        )
     if reason_code not in ReasonCode.values:
         raise Invalid(_("Choose a reason from the list."), field="reason_code")
     if outcome == Outcome.REJECTED and not reason_code:
@@ -67,15 +72,74 @@ def record_decision(
         check_may_decide(request=locked, reviewer=reviewer)
         if locked.state not in WAITING_STATES:
             raise Conflict(what_happened(locked))
+        check_was_read(locked, seen)
         if outcome == Outcome.CHANGES_REQUESTED and locked.applicant.imported:
             raise Conflict(
                 _(
                     "The person asked at a followed repository, which does not support requests for changes, "
-                    "and cannot answer here: write to them, then approve, reject or reset."
+                    "and cannot answer here: write to them, then approve, reject or close the request."
                 )
             )
         open_if_new(locked, reviewer)
+        if outcome == Outcome.APPROVED:
+            return approve(locked, reviewer, reason_code=reason_code, words=words)
         return decide(locked, reviewer, Outcome(outcome), reason_code, words)
+
+
+def check_was_read(request: AccessRequest, seen: int | None) -> None:
+    """Raise `NewerSubmission` if a reviewer read another submission of this locked request than the newest one.
+
+    None means that the caller decides about the newest one, whatever it is.
+    """
+    newest = newest_submission(request)
+    if seen is None or newest is None or newest.number == seen:
+        return
+    read = request.submissions.select_related("event", "form").filter(number=seen).first()
+    sentence = _(
+        "%(person)s has changed the request since you opened this page, so nothing was decided. Read what is different, "
+        "then decide again."
+    )
+    raise NewerSubmission(sentence % {"person": request.full_name}, read=read, newest=newest)
+
+
+def approve(
+    request: AccessRequest, reviewer: User, *, reason_code: str = "", words: str = ""
+) -> Decision | Vote:
+    """Approve a locked request, or add a vote if the model needs another person's approval as well.
+
+    A closed request is reopened by a vote that is not the last. The messages of all votes reach the applicant with the
+    decision. Raises `AlreadyVoted` if this person's vote counts already.
+    """
+    if request.model.approvals < 2:
+        return decide(request, reviewer, Outcome.APPROVED, reason_code, words)
+    counting = request.votes.filter(ended_at__isnull=True)
+    if counting.filter(reviewer=reviewer).exists():
+        raise AlreadyVoted(
+            _("You have already approved request #%(number)d. Another reviewer must approve it as well.")
+            % {"number": request.pk}
+        )
+    if not request.is_open:
+        move(request, RequestState.IN_REVIEW, who="reviewer", actor=reviewer)
+    vote = Vote.objects.create(
+        request=request, submission=newest_submission(request), reviewer=reviewer, words=words
+    )
+    number = counting.count()
+    append_event(
+        kind="request.voted",
+        actor=reviewer,
+        model=request.model,
+        request=request,
+        data={
+            "vote": number,
+            "of": request.model.approvals,
+            "submission": vote.submission.number if vote.submission else 0,
+            "words": words,
+        },
+    )
+    if number < request.model.approvals:
+        return vote
+    said = "\n\n".join(text for text in counting.values_list("words", flat=True) if text)
+    return decide(request, reviewer, Outcome.APPROVED, reason_code, said)
 
 
 def check_words(words: str, outcome: str) -> str:
@@ -101,7 +165,7 @@ def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
 
 def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:
     """Return whether the person may decide the appeal; the rejecting reviewer may only if there is no other."""
-    if not _is_on_appeal(request) or not _has_rejected_before(request, reviewer):
+    if not _is_on_appeal(request) or not has_rejected_before(request, reviewer):
         return True
     return not reviewers_of(request.model).exclude(pk__in=[reviewer.pk, request.applicant_id]).exists()
 
@@ -111,7 +175,7 @@ def _is_on_appeal(request: AccessRequest) -> bool:
     return request.appealed_at is not None and request.is_open
 
 
-def _has_rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
+def has_rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
     """Return whether this person made the appealed rejection, which is the latest one."""
     rejections = request.decisions.filter(outcome=Outcome.REJECTED, on_appeal=False)
     last = rejections.order_by("-pk").first()
@@ -128,8 +192,13 @@ def decide(
     ended: Grant | None = None,
 ) -> Decision:
     """Move a locked request and write decision, grant and email; `ended` is a grant that ends with it."""
-    data: dict[str, Any] = {"reason": reason_code, "words": words}
-    if _is_on_appeal(request) and _has_rejected_before(request, reviewer):
+    submission = newest_submission(request)
+    data: dict[str, Any] = {
+        "reason": reason_code,
+        "words": words,
+        "submission": submission.number if submission else 0,
+    }
+    if _is_on_appeal(request) and has_rejected_before(request, reviewer):
         data["heard_own_appeal"] = True  # there was no other reviewer
     who = "reviewer" if reviewer else "policy"
     move(request, STATE_AFTER[outcome], who=who, actor=reviewer, data=data)
@@ -152,6 +221,7 @@ def write_decision(
         outcome=outcome,
         reason_code=reason_code,
         words=words,
+        submission=newest_submission(request),
         on_appeal=request.appealed_at is not None,
     )
 

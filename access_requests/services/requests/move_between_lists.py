@@ -21,6 +21,7 @@ from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.grants import end_access, give_access, revoke_access
 from access_requests.services.locks import lock_person, lock_request
 from access_requests.services.requests.decide import (
+    approve,
     check_may_decide,
     check_words,
     decide,
@@ -63,7 +64,7 @@ def change_place(
 ) -> ReviewEntry:
     """Accept, reject, reopen (`PENDING`) or reset a person in any list; return where they are after that.
 
-    `seen` is what the reviewer saw: if someone else has decided since, this raises `Conflict`, so that only
+    Where the model needs two approvals, the first leaves the person pending. `seen` is what the reviewer saw: if someone else has decided since, this raises `Conflict`, so that only
     one of two simultaneous reviewers wins. Raises `NotFound` if the person is in no list, or already in this
     one.
     """
@@ -90,7 +91,10 @@ def change_place(
 
 
 def grant_to(*, model: GatedModel, person: User, reviewer: User) -> ReviewEntry:
-    """Give access by approving the person's request, or without one. Owners may give it to themselves."""
+    """Approve the person's request. Without one, only owners may give access, even to themselves.
+
+    Where the model needs two approvals, this approves as one of two.
+    """
     _check_gated(model)
     if reviewer.pk != person.pk or not is_owner(reviewer, model):
         _check_reviewer(model, person, reviewer)
@@ -132,10 +136,24 @@ def _lock_change(model: GatedModel, person: User, reviewer: User, words: str, en
 
 def _accept_person(change: Change) -> None:
     if change.request is None:
-        give_access(model=change.model, user=change.person, actor=change.reviewer)
+        if not is_owner(change.reviewer, change.model):
+            raise NotAllowed(
+                _(
+                    "%(person)s has not asked for %(model)s. Only an owner of the model can give access without a request."
+                )
+                % {"person": change.person.username, "model": change.model}
+            )
+        grant = give_access(model=change.model, user=change.person, actor=change.reviewer)
+        append_event(
+            kind="grant.without_request",
+            actor=change.reviewer,
+            model=change.model,
+            grant=grant,
+            data={"person": change.person.username},
+        )
         return
     open_if_new(change.request, change.reviewer)
-    decide(change.request, change.reviewer, Outcome.APPROVED, "", "")
+    approve(change.request, change.reviewer)
 
 
 def _reject_person(change: Change) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils.translation import gettext as _
 
 from access_requests.access.access import latest_request, live_grant, open_request
 from access_requests.access.permissions import people_to_tell
 from access_requests.cards import GateForm
-from access_requests.enums import (
-    Gate,
-    Outcome,
-    RequestState,
-)
+from access_requests.enums import EDITABLE_STATES, WAITING_STATES, Gate, Outcome, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import (
     AccessRequest,
@@ -23,19 +20,25 @@ from access_requests.models import (
     GatedModel,
     LicenceAcceptance,
 )
-from access_requests.request_form.answers import eu_refusal, known_values, missing_fields, profile_initial
+from access_requests.request_form.answers import eu_refusal, known_columns, missing_fields, profile_initial
 from access_requests.services.emails.write import queue_mail
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import keep_model, lock_person, lock_request
 from access_requests.services.requests.decide import cleaned_words, decide
-from access_requests.services.requests.transitions import move
+from access_requests.services.requests.submissions import (
+    FROM_PROFILE,
+    newest_submission,
+    record_submission,
+    submission_data,
+)
+from access_requests.services.requests.transitions import end_votes, move, what_happened
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
 # Fact about a person -> the role of the form field that it prefills.
 PROFILE_ROLES = ("first_name", "last_name", "institution", "country", "email")
-KNOWN_ROLES = ("first_name", "last_name", "institution", "country", "intended_use", "publications")
+MOST_SUBMISSIONS = 100  # of one request
 
 
 def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
@@ -70,7 +73,9 @@ def start_request(*, model: GatedModel, applicant: User) -> AccessRequest:
         lock_person(applicant.pk)
         if faster := open_request(applicant, model):  # another tab was faster
             return faster
-        request = AccessRequest(model=model, applicant=applicant, form=model.form)
+        before = latest_request(applicant, model)
+        corrects = before if before is not None and before.state == RequestState.REJECTED else None
+        request = AccessRequest(model=model, applicant=applicant, form=model.form, predecessor=corrects)
         set_answers(request, prefilled_answers(model=model, applicant=applicant))
         request.save(force_insert=True)
         append_event(kind="request.started", actor=applicant, model=model, request=request)
@@ -105,15 +110,15 @@ def gate_form(model: GatedModel) -> GateForm:
 
 
 def save_draft(*, request: AccessRequest, applicant: User, answers: Mapping[str, Any]) -> AccessRequest:
-    """Save the answers so far, complete or not."""
+    """Save the answers so far, complete or not; what was submitted stays as it is until the next submission."""
     with transaction.atomic():
         locked = _lock_own(request, applicant)
-        if locked.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
-            raise Conflict(
-                _("Request #%(id)s was submitted. You can change it if the reviewer asks for changes.")
-                % {"id": locked.pk}
-            )
-        set_answers(locked, answers)
+        if locked.state not in EDITABLE_STATES:
+            raise Conflict(what_happened(locked))
+        if locked.state == RequestState.DRAFT:
+            set_answers(locked, answers)
+        else:
+            locked.draft = _known_answers(GateForm.from_json(locked.form.schema), answers)
         locked.save()
     return locked
 
@@ -126,16 +131,25 @@ def submit_request(
     licences_shown: Sequence[int] = (),
     agreed: bool = True,
     address: str | None = None,
+    seen: int | None = None,
 ) -> AccessRequest:
     """Submit the request with its answers and licence acceptances; an auto gate approves it by policy.
 
+    A request that waits is changed: the answers become its next submission, it keeps its state and its place, and its
+    votes end. Equal answers change nothing.
+
     `licences_shown` are the ids of the texts on the page: if they are no longer the current ones, nothing is accepted
-    and the person must read again.
+    and the person must read again. `seen` is the number of the newest submission that the applicant saw, 0 for none: if
+    there is another one, from another tab, this raises `Conflict`.
     """
     with recorded():
         lock_person(request.applicant_id)
         keep_model(request.model_id)
         locked = _lock_own(request, applicant)
+        if locked.state not in EDITABLE_STATES:
+            raise Conflict(what_happened(locked))
+        before = newest_submission(locked)
+        number = before.number if before else 0
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
             raise Conflict(
                 _(
@@ -143,13 +157,35 @@ def submit_request(
                 )
             )
         form = GateForm.from_json(locked.form.schema)
+        if locked.state in WAITING_STATES and locked.answers == _known_answers(form, answers):
+            return _forget_draft(locked)
+        if seen is not None and seen != number:
+            raise Conflict(
+                _(
+                    "You submitted this request in another tab since you opened this page. Your answers are kept: check "
+                    "them, and submit again to change the request."
+                )
+            )
         set_answers(locked, answers)
         _check_complete(form, locked)
-        locked.address = address
+        locked.address, locked.draft = address, None
         locked.save()
         accepted = _accept_licences(locked, form, licences_shown, agreed)
-        move(locked, RequestState.SUBMITTED, who="applicant", actor=applicant, data={"licences": accepted})
-        if locked.model.gate == Gate.AUTO:
+        if number >= MOST_SUBMISSIONS:
+            raise Conflict(
+                _(
+                    "You have changed this request %(number)d times. Write to the owner to change it once more."
+                )
+                % {"number": number}
+            )
+        data = {"licences": accepted, **submission_data(locked, number + 1)}
+        if locked.state in WAITING_STATES:
+            _change_waiting(locked, applicant, data)
+            return locked
+        appealed = locked.appealed_at is not None
+        target = RequestState.APPEALED if appealed else RequestState.SUBMITTED
+        record_submission(locked, move(locked, target, who="applicant", actor=applicant, data=data))
+        if locked.model.gate == Gate.AUTO and not appealed:
             decide(locked, None, Outcome.APPROVED, "", "")
         else:
             # The keys contain the time, so that submitting again sends emails again.
@@ -164,6 +200,37 @@ def submit_request(
     return locked
 
 
+def _forget_draft(request: AccessRequest) -> AccessRequest:
+    """Drop saved changes that a waiting request does not need, because nothing is changed."""
+    if request.draft is not None:
+        request.draft = None
+        request.save(update_fields=["draft", "updated_at"])
+    return request
+
+
+def _change_waiting(request: AccessRequest, applicant: User, data: dict[str, Any]) -> None:
+    """Record a change of a locked, waiting request, end its votes, and inform those who voted or claimed it."""
+    event = append_event(
+        kind="request.changed", actor=applicant, model=request.model, request=request, data=data
+    )
+    submission = record_submission(request, event)
+    voters = list(request.votes.filter(ended_at__isnull=True).values_list("reviewer", flat=True))
+    end_votes(request, event.at)
+    people = get_user_model().objects.filter(is_active=True)
+    for person in people.filter(pk__in={*voters, request.assignee_id} - {None}):
+        queue_mail(
+            key=f"changed:{request.pk}:{submission.number}:{person.pk}",
+            to=person.email,
+            template="mails/changed_request.txt",
+            context={
+                "person": person,
+                "request": request,
+                "model": request.model,
+                "voted": person.pk in voters,
+            },
+        )
+
+
 def _lock_own(request: AccessRequest, applicant: User) -> AccessRequest:
     if request.applicant_id != applicant.pk:
         raise NotAllowed(_("This request belongs to someone else."))
@@ -173,16 +240,14 @@ def _lock_own(request: AccessRequest, applicant: User) -> AccessRequest:
 def set_answers(request: AccessRequest, answers: Mapping[str, Any]) -> None:
     """Store the answers by key, and those with a known role in their columns, too."""
     form = GateForm.from_json(request.form.schema)
-    request.answers = {field.key: answers[field.key] for field in form.fields if field.key in answers}
-    known = known_values(form, request.answers)
-    person = request.applicant
-    for role in KNOWN_ROLES:
-        value = known.get(role)
-        if value is None and role in PROFILE_ROLES:
-            value = str(getattr(person, role) or "")
-        setattr(request, role, value or ([] if role == "publications" else ""))
-    if known.get("full_name") and not (known.get("first_name") or known.get("last_name")):
-        request.first_name, request.last_name = known["full_name"], ""
+    request.answers = _known_answers(form, answers)
+    profile = {role: str(getattr(request.applicant, role) or "") for role in FROM_PROFILE}
+    for column, value in known_columns(form, request.answers, profile).items():
+        setattr(request, column, value)
+
+
+def _known_answers(form: GateForm, answers: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.key: answers[field.key] for field in form.fields if field.key in answers}
 
 
 def _check_complete(form: GateForm, request: AccessRequest) -> None:
@@ -240,8 +305,9 @@ def appeal_request(*, request: AccessRequest, applicant: User, words: str) -> Ac
         if live_grant(applicant, locked.model):
             raise Conflict(_("You already have access to %(model)s.") % {"model": locked.model})
         locked.appeal = words
-        locked.save(update_fields=["appeal"])
-        move(locked, RequestState.APPEALED, who="applicant", actor=applicant)
+        locked.assignee = locked.claimed_at = None  # another reviewer decides, where there is one
+        locked.save(update_fields=["appeal", "assignee", "claimed_at"])
+        move(locked, RequestState.APPEALED, who="applicant", actor=applicant, data={"words": words})
         _tell_reviewers(locked, f"appealed:{locked.pk}:{locked.appealed_at:%Y%m%d%H%M%S%f}", appealed=True)
     return locked
 

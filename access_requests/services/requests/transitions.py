@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from access_requests.enums import CLOSED_STATES, RequestState
+from access_requests.enums import CLOSED_STATES, WAITING_STATES, RequestState
 from access_requests.errors import Conflict
-from access_requests.models import AccessRequest
+from access_requests.models import AccessRequest, Event
 from access_requests.services.event_log.append import append_event
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ MOVES = (
     Move(
         S.CHANGES_REQUESTED, S.SUBMITTED, "applicant", "complete form, licence accepted", "request.submitted"
     ),
+    Move(S.CHANGES_REQUESTED, S.APPEALED, "applicant", "the same, on appeal", "request.submitted"),
     Move(S.CHANGES_REQUESTED, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
     Move(S.CHANGES_REQUESTED, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
     Move(S.CHANGES_REQUESTED, S.RESET, "reviewer", "", "request.reset"),
@@ -65,10 +67,14 @@ MOVES = (
     Move(S.RESET, S.APPROVED, "reviewer", "not the applicant", "request.approved"),
     Move(S.RESET, S.IN_REVIEW, "reviewer", "", "request.reopened"),
     Move(S.RESET, S.REJECTED, "reviewer", "reason and words", "request.rejected"),
-    Move(S.APPEALED, S.IN_REVIEW, "reviewer", "another reviewer where there is one", "request.opened"),
+    Move(S.APPEALED, S.APPROVED, "reviewer", "another reviewer where there is one", "request.approved"),
+    Move(S.APPEALED, S.REJECTED, "reviewer", "another reviewer where there is one", "request.rejected"),
+    Move(S.APPEALED, S.CHANGES_REQUESTED, "reviewer", "words", "request.changes_requested"),
+    Move(S.APPEALED, S.RESET, "reviewer", "", "request.reset"),
     Move(S.APPEALED, S.WITHDRAWN, "applicant or reviewer", GONE, "request.withdrawn"),
 )
 DATES = ("submitted_at", "first_submitted_at", "appealed_at", "closed_at")  # dates that a move may set
+HOLD = ("held_at", "held_by", "hold_reason")  # a decision ends a hold
 ALLOWED = {(move.source, move.target): move for move in MOVES}
 
 
@@ -79,10 +85,11 @@ def move(
     who: str,
     actor: User | None,
     data: dict[str, Any] | None = None,
-) -> None:
-    """Move a locked request, set its dates and append the event. Raises `Conflict` with what happened in the meantime.
+) -> Event:
+    """Move a locked request, set its dates and return the appended event. Raises `Conflict` with what happened meanwhile.
 
-    A reopened request starts afresh: an appeal that was decided is over, and only the event keeps its text.
+    A reopened request starts afresh: an appeal that was decided is over, and only the event keeps its text. A decision ends a
+    hold, and all votes.
     """
     allowed = ALLOWED.get((RequestState(request.state), target))
     if allowed is None or who not in allowed.makers:
@@ -93,14 +100,19 @@ def move(
         data = {**data, "appeal_before": request.appeal}
         request.appeal, request.appealed_at = "", None
     request.state = target
-    if target == S.SUBMITTED:
+    if allowed.event == "request.submitted":
         request.submitted_at = now
         request.first_submitted_at = request.first_submitted_at or now
     if target == S.APPEALED:
-        request.appealed_at = now
+        request.appealed_at = request.appealed_at or now
     request.closed_at = now if target in CLOSED_STATES else None
-    request.save(update_fields=["state", *DATES, "appeal", "updated_at"])
-    append_event(
+    if target not in WAITING_STATES:
+        request.held_at = request.held_by = None
+        request.hold_reason = ""
+    request.save(update_fields=["state", *DATES, *HOLD, "appeal", "updated_at"])
+    if target not in {S.IN_REVIEW, S.SUBMITTED} or allowed.source in CLOSED_STATES:
+        end_votes(request, now)
+    return append_event(
         kind=allowed.event,
         actor=actor,
         by="policy",
@@ -108,6 +120,11 @@ def move(
         request=request,
         data={"from": allowed.source.value, "to": target.value, **data},
     )
+
+
+def end_votes(request: AccessRequest, now: datetime) -> None:
+    """End the votes that count for a locked request; they are kept, and count no more."""
+    request.votes.filter(ended_at__isnull=True).update(ended_at=now)
 
 
 def what_happened(request: AccessRequest) -> str:

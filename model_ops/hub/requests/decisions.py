@@ -16,6 +16,7 @@ from access_requests.access.review_lists import person_of, review_entry
 from access_requests.enums import Place
 from access_requests.errors import NotAllowed, NotFound, RuleError
 from access_requests.models import GatedModel
+from access_requests.services.requests.decide import AlreadyVoted
 from access_requests.services.requests.move_between_lists import change_place, grant_to
 from model_ops.hub.body import is_text, json_object, wanted
 from model_ops.hub.refusals import Refused
@@ -87,6 +88,8 @@ def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
         except Refused as refused:
             code = "user_not_found" if namer != "requestId" else "request_not_found"
             told |= {"ok": False, "error": code, "message": refused.message}
+        except AlreadyVoted:
+            pass  # the same status, as far as this person can give it
         except RuleError as error:
             code = "request_not_found" if isinstance(error, NotFound) else error.code
             told |= {"ok": False, "error": code, "message": error.sentence}
@@ -96,7 +99,7 @@ def batch(request: HttpRequest, repo_id: str) -> HttpResponseBase:
 
 def _as_refusal(error: RuleError, to: Place) -> Refused:
     """Return the refusal of a rule: the Hub's message, then the rule's sentence."""
-    if isinstance(error, NotFound):
+    if isinstance(error, NotFound | AlreadyVoted):
         return not_found(words.NO_REQUEST, error.sentence)
     if isinstance(error, NotAllowed):
         return no_right(error.sentence)

@@ -207,10 +207,11 @@ def test_grant_gives_access_wherever_the_person_stands(desk: Any, stand: Any, wh
     if where != "nowhere":
         stand(where)
         before = desk.list(where).json()[0]
-    answer = desk.post("grant", {"user": "ada"})
+    who = "rita" if before else "olga"  # without a request only an owner gives access
+    answer = desk.post("grant", {"user": "ada"}, who=who)
     assert (answer.status_code, answer.json()) == (200, {})
     item = desk.list("accepted").json()[0]
-    assert item["grantedBy"]["user"] == "rita"
+    assert item["grantedBy"]["user"] == who
     assert item["user"].get("email") == ("ada@example.org" if before else None)
     if before:
         assert item["timestamp"] == before["timestamp"]
@@ -220,6 +221,13 @@ def test_grant_gives_access_wherever_the_person_stands(desk: Any, stand: Any, wh
         "That user already has access to the repo. ada may read ai/tulu until "
     )
     assert "ada@" not in again.json()["error"]
+
+
+def test_grant_without_a_request_is_refused_to_a_reviewer(desk: Any) -> None:
+    answer = desk.post("grant", {"user": "ada"})
+    assert answer.status_code == 403
+    assert "Only an owner of the model can give access without a request." in answer.json()["error"]
+    assert not Grant.objects.exists()
 
 
 def test_grant_to_nobody_and_without_a_name(desk: Any) -> None:
@@ -238,7 +246,7 @@ def test_owner_may_grant_themselves_access_and_a_reviewer_may_not(desk: Any) -> 
 def test_grant_of_a_disabled_account_is_refused_in_words(desk: Any) -> None:
     desk.ada.is_active = False
     desk.ada.save()
-    answer = desk.post("grant", {"user": "ada"})
+    answer = desk.post("grant", {"user": "ada"}, who="olga")
     assert answer.status_code == 409
     assert "disabled" in answer.json()["error"]
 

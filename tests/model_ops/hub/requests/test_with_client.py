@@ -56,8 +56,11 @@ def test_reviewer_works_through_the_lists(api: HfApi) -> None:
     assert place_of(api, "asked-pending") == ["accepted"]
 
 
-def test_access_that_nobody_asked_for_is_given_and_taken_back(api: HfApi) -> None:
-    assert api.grant_access(REPO, "asked-stranger") == {}
+def test_access_that_nobody_asked_for_is_given_by_an_owner_and_taken_back(asked: Portal, api: HfApi) -> None:
+    with pytest.raises(HfHubHTTPError, match="Only an owner of the model can give access without a request"):
+        api.grant_access(REPO, "asked-stranger")
+    owner = HfApi(endpoint=asked.url, token=asked.tokens["asked-owner"])
+    assert owner.grant_access(REPO, "asked-stranger") == {}
     (given,) = [one for one in api.list_accepted_access_requests(REPO) if one.username == "asked-stranger"]
     assert (given.email, given.fields) == (None, None)
     with pytest.raises(BadRequestError, match="That user already has access"):
