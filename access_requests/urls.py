@@ -16,6 +16,7 @@ urlpatterns = [
     path("oauth/revoke", oauth_api.revoke, name="oauth_revoke"),
     path(".well-known/oauth-authorization-server", oauth_api.metadata, name="oauth_metadata"),
     path("<str:namespace>/<str:name>/request", requests.request_form, name="request_form"),
+    path("<str:namespace>/<str:name>/request/submissions", requests.submissions, name="request_submissions"),
     path("<str:namespace>/<str:name>/request/withdraw", requests.withdraw, name="request_withdraw"),
     path("<str:namespace>/<str:name>/request/appeal", requests.appeal, name="request_appeal"),
     path("<str:namespace>/<str:name>/licences", licences.licences, name="licences"),

@@ -73,7 +73,9 @@ SENTENCES: dict[AccessCode, Promise] = {
     AccessCode.WITHDRAWN: gettext_lazy("You withdrew your request #{number}: ask again at {page}"),
     AccessCode.EXPIRED: gettext_lazy("Your access ended on {until}: ask again at {page}"),
     AccessCode.REVOKED: gettext_lazy("Your access was revoked on {until}: read why at {page}"),
-    AccessCode.RESET: gettext_lazy("A reviewer reset your request #{number}: ask again at {page}"),
+    AccessCode.RESET: gettext_lazy(
+        "A reviewer closed your request #{number} without a decision: ask again at {page}"
+    ),
     AccessCode.LICENCE_OWED: gettext_lazy(
         "The licence of {model} changed: read it and agree at {page}/access"
     ),

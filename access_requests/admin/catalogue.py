@@ -196,6 +196,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
                         "page_link",
                         "gate",
                         "grant_days",
+                        "approvals",
                         "listed",
                     ]
                 },
@@ -231,7 +232,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
             read = update_card(model=stored, card=card, actor=signed_in(request))
             for warning in read.warnings:
                 messages.warning(request, warning)
-        settings = {name: given[name] for name in ("gate", "grant_days", "listed")}
+        settings = {name: given[name] for name in ("gate", "grant_days", "approvals", "listed")}
         change_settings(model=stored, actor=signed_in(request), **settings)
         self.published(request, stored)
 

@@ -111,7 +111,7 @@ class ChangeModelForm(ServiceForm):
 
     class Meta:
         model = GatedModel
-        fields = ["repo_id", "card", "gate", "grant_days", "listed"]
+        fields = ["repo_id", "card", "gate", "grant_days", "approvals", "listed"]
         help_texts = {
             "repo_id": gettext_lazy("Clients and pages that use a former id are redirected to the new one.")
         }

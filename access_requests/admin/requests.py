@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, pgettext_lazy
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 from django_countries import countries
 
@@ -27,13 +28,15 @@ from access_requests.admin.filters import ModelFilter, countries_of, distinct_va
 from access_requests.admin.review_page import review_page_context
 from access_requests.enums import WAITING_STATES, Outcome, Place, ReasonCode, RequestState
 from access_requests.errors import RuleError
-from access_requests.models import AccessRequest
+from access_requests.models import AccessRequest, Vote
 from access_requests.models.requests import WAITING_FIRST
 from access_requests.panels import REQUEST_PANELS, show_panels
 from access_requests.search import OF_REQUEST, holds, of_people, people_like
 from access_requests.services.following.drift import remote_of
 from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.move_between_lists import change_place
+from access_requests.services.requests.shown_answers import Change, changes_between
+from access_requests.services.requests.submissions import NewerSubmission
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -77,6 +80,13 @@ class CountryFilter(admin.SimpleListFilter):
 class DecisionForm(forms.Form):
     """A reviewer's decision as typed; the services check it."""
 
+    submission = forms.IntegerField(
+        min_value=0,
+        widget=forms.HiddenInput,
+        error_messages={
+            "required": gettext_lazy("This page is incomplete: open the request again, then decide.")
+        },
+    )
     reason_code = forms.ChoiceField(label=gettext_lazy("Reason"), choices=ReasonCode.choices, required=False)
     words = forms.CharField(
         label=gettext_lazy("Message to the applicant"),
@@ -90,9 +100,13 @@ class WayBackForm(forms.Form):
     """A reviewer's choice for a decided request, and the newest decision that they saw on the page."""
 
     to = forms.ChoiceField(
-        choices=[(Place.PENDING, gettext_lazy("reopen")), (Place.RESET, pgettext_lazy("what to do", "reset"))]
+        choices=[
+            (Place.PENDING, gettext_lazy("reopen")),
+            (Place.RESET, gettext_lazy("close without decision")),
+        ]
     )
     seen = forms.IntegerField(min_value=0)
+    read = forms.IntegerField(min_value=0)
     back_words = forms.CharField(
         label=gettext_lazy("Message to the applicant"),
         required=False,
@@ -167,37 +181,54 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         return self._show_review(request, asked, DecisionForm())
 
     def decide_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Approve, reject, ask for changes or reset, depending on the button's value."""
+        """Approve, reject, ask for changes or close without decision, depending on the button's value."""
         asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
         form = DecisionForm(request.POST)
         if not form.is_valid():
             return self._show_review(request, asked, form, status=422)
+        typed = form.cleaned_data
         try:
             decision = record_decision(
                 request=asked,
                 reviewer=signed_in(request),
                 outcome=request.POST.get("outcome", ""),
-                **form.cleaned_data,
+                reason_code=typed["reason_code"],
+                words=typed["words"],
+                seen=typed["submission"],
             )
+        except NewerSubmission as error:
+            asked.refresh_from_db()
+            form.add_error(None, error.sentence)
+            changes = changes_between(error.read, error.newest) if error.read else []
+            return self._show_review(request, asked, form, changes=changes, status=error.status)
         except RuleError as error:
             asked.refresh_from_db()
             form.add_error(error.field if error.field in form.fields else None, error.sentence)
             return self._show_review(request, asked, form, status=error.status)
+        if isinstance(decision, Vote):
+            messages.success(
+                request,
+                _(
+                    "Your approval of request #%(number)d is recorded. Another reviewer must approve it as well."
+                )
+                % {"number": asked.pk},
+            )
+            return redirect("admin:access_requests_accessrequest_change", asked.pk)
         done = {
             Outcome.APPROVED: _(
                 "Request #%(number)d is approved. The person has access, and the weights follow."
             ),
             Outcome.REJECTED: _("Request #%(number)d is rejected."),
             Outcome.CHANGES_REQUESTED: _("Request #%(number)d goes back to the applicant for changes."),
-            Outcome.RESET: _("Request #%(number)d is reset, and the person can ask again."),
+            Outcome.RESET: _("Request #%(number)d is closed without decision, and the person can ask again."),
         }
         self._say_done(request, asked, done[Outcome(decision.outcome)])
         return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
     def back_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Reopen or reset a decided request, depending on the button's value."""
+        """Reopen or close a decided request, depending on the button's value."""
         asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
@@ -214,7 +245,9 @@ class AccessRequestAdmin(ReadOnlyAdmin):
                 to=to,
                 reviewer=signed_in(request),
                 words=typed["back_words"],
-                seen=replace(now, request=asked, decision=typed["seen"] or None),
+                seen=replace(
+                    now, request=asked, decision=typed["seen"] or None, submission=typed["read"] or None
+                ),
             )
         except RuleError as error:
             asked.refresh_from_db()
@@ -223,7 +256,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         if to == Place.PENDING:
             done = _("Request #%(number)d is open again.")
         else:
-            done = _("Request #%(number)d is reset, and the person can ask again.")
+            done = _("Request #%(number)d is closed without decision, and the person can ask again.")
         self._say_done(request, asked, done)
         return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
@@ -247,6 +280,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         form: DecisionForm,
         *,
         back: WayBackForm | None = None,
+        changes: Sequence[Change] = (),
         status: int = 200,
     ) -> HttpResponse:
         context = {
@@ -254,6 +288,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             **review_page_context(asked, request.user),
             "form": form,
             "back": back or WayBackForm(),
+            "changes": changes,
             "opts": self.opts,
             "title": _("%(person)s asks for %(model)s") % {"person": asked.full_name, "model": asked.model},
             "panels": show_panels(REQUEST_PANELS, asked, request),

@@ -2,73 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
 from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.db.models import Q, QuerySet
-from django.utils.translation import gettext as _
-from django_countries import countries
 
 from access_requests.access.permissions import decidable_models
 from access_requests.access.review_lists import review_entry
-from access_requests.cards import GateForm
 from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
-from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
-from access_requests.services.catalogue.rendered_texts import gate_texts_of
+from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance, Vote
 from access_requests.services.requests.decide import check_may_decide
+from access_requests.services.requests.shown_answers import answers_of, shown_versions
+from access_requests.services.requests.submissions import newest_submission
 
 MANY = 50  # other requests, and grants, on the page
 MOST_STEPS = 200  # events, and decisions, of one request on the page
-
-
-@dataclass(frozen=True)
-class Link:
-    """A text with a link; `address` is empty if the text is not a link."""
-
-    text: str
-    address: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One field of the stored form, with its answer."""
-
-    label: str
-    text: str = ""
-    links: list[Link] = field(default_factory=list)
-
-
-def answers_of(request: AccessRequest) -> list[Answer]:
-    """Return the answers in the form's order, in the words that the applicant saw."""
-    form, texts = GateForm.from_json(request.form.schema), gate_texts_of(request.form)
-    answers = []
-    for asked in form.fields:
-        given = request.answers.get(asked.key)
-        shown, links = given or "", list[Link]()
-        if asked.type == "ip_location":
-            shown = request.address or _("not known")
-        elif isinstance(given, list):
-            shown, links = "" if given else _("none"), [publication(str(item)) for item in given]
-        elif asked.type == "checkbox":
-            shown = _("yes") if given is True else _("no")
-        elif asked.type == "country":
-            shown = countries.name(given) or shown
-        elif asked.type == "select":
-            shown = next((option.label for option in asked.options if option.value == given), shown)
-        answers.append(Answer(texts.words.get(asked.key, ""), str(shown), links))
-    return answers
-
-
-def publication(text: str) -> Link:
-    """Return a DOI, arXiv id or link as a link; anything else as plain text."""
-    if re.fullmatch(r"10\.\d{4,9}(\.\d+)*/\S+", text):
-        return Link(text, f"https://doi.org/{text}")
-    if text.lower().startswith("arxiv:"):
-        return Link(text, f"https://arxiv.org/abs/{text[6:].strip()}")
-    return Link(text, text if re.match(r"https?://", text, re.I) else "")
 
 
 def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
@@ -89,7 +38,10 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
         "confirmed": EmailAddress.objects.filter(
             user=person, email__iexact=person.email, verified=True
         ).exists(),
-        "answers": answers_of(request),
+        "answers": answers_of(request.form, request.answers, request.address or ""),
+        "versions": shown_versions(request),
+        "submission": newest_number(request),
+        "votes": votes_for(request),
         "acceptances": accepted.defer("licence__text").order_by("pk"),
         "decisions": decisions[-MOST_STEPS:],
         "other_requests": _rows_of_person(AccessRequest, person, mine, "applicant")
@@ -102,6 +54,17 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
         "why_not": why_not(request, reviewer),
         **ways_back(request),
     }
+
+
+def newest_number(request: AccessRequest) -> int:
+    """Return the number of the submission that the page shows; 0 if there is none."""
+    newest = newest_submission(request)
+    return newest.number if newest else 0
+
+
+def votes_for(request: AccessRequest) -> list[Vote]:
+    """Return the approvals that count now."""
+    return list(request.votes.filter(ended_at__isnull=True).select_related("reviewer"))
 
 
 def _newest_rows(rows: QuerySet[Any]) -> list[Any]:

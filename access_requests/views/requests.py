@@ -17,11 +17,13 @@ from django.views.decorators.http import require_http_methods
 
 from access_requests.access.access import latest_request, live_grant, open_request
 from access_requests.cards import GateForm
-from access_requests.enums import WAITING_STATES, RequestState
+from access_requests.enums import EDITABLE_STATES, WAITING_STATES, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, FormVersion, GatedModel
 from access_requests.request_form.builder import RequestForm, build_request_form
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
+from access_requests.services.requests.shown_answers import shown_versions
+from access_requests.services.requests.submissions import newest_submission
 from access_requests.services.requests.submit import (
     appeal_request,
     carried_answers,
@@ -50,6 +52,7 @@ class Page:
     form: RequestForm
     agreed: bool = False
     problem: RuleError | None = None
+    submission: int = 0  # the number of the newest one that the page was made from; 0 for none
 
     def context(self) -> dict[str, Any]:
         licences = list(self.model.licence_versions.filter(retired_at__isnull=True))
@@ -67,6 +70,9 @@ class Page:
             "agreed": self.agreed,
             "agree_error": AGREE_HERE if self.problem and self.problem.field == "agree" else "",
             "problem": self.problem.sentence if self.problem and not self.problem.field else "",
+            "submission": self.submission,
+            "waits": bool(self.request and self.request.state in WAITING_STATES),
+            "unsubmitted": bool(self.request and self.request.draft is not None),
             "changes": decision
             if self.request and self.request.state == RequestState.CHANGES_REQUESTED
             else None,
@@ -77,14 +83,17 @@ class Page:
 @never_cache
 @require_http_methods(GET_AND_POST)
 def request_form(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """Show the form, with what the portal knows filled in; viewing it starts nothing."""
+    """Show the form, with what the portal knows filled in; viewing it starts nothing.
+
+    A request that waits shows what was submitted, and can be changed.
+    """
     model = known_model(request, namespace, name)
     if request.method == "POST":
         return _take_posted(request, model)
     current = open_request(request.user, model)
     if current is None and live_grant(request.user, model):
         return redirect(f"{model.get_absolute_url()}/access")
-    if model.form is None or not model.is_gated or (current and current.state in WAITING_STATES):
+    if model.form is None or not model.is_gated:
         return redirect(model)
     return _show_page(request, _current_page(model, model.form, current, request.user))
 
@@ -96,9 +105,15 @@ def _current_page(model: GatedModel, newest: FormVersion, current: AccessRequest
         version = newest
         answers = carried_answers(old=current.form, new=version, answers=current.answers)
     else:
-        version, answers = current.form, current.answers
+        version = current.form
+        answers = current.answers if current.draft is None else current.draft
     form = _form_of_version(version, initial=answers)
-    return Page(model, current, version, form)
+    return Page(model, current, version, form, submission=_newest_number(current))
+
+
+def _newest_number(current: AccessRequest | None) -> int:
+    newest = newest_submission(current) if current else None
+    return newest.number if newest else 0
 
 
 def _form_of_version(version: FormVersion, **options: Any) -> RequestForm:
@@ -117,28 +132,31 @@ def _take_posted(request: HttpRequest, model: GatedModel) -> HttpResponse:
     except RuleError as error:  # has access already, or not gated
         messages.warning(request, error.sentence)
         return redirect(model)
-    if current.state in WAITING_STATES:  # sent twice
-        return redirect(model)
     if request.POST.get("form") != str(current.form_id):
         return _show_changed_form(request, model, current)
     if request.POST.get("action") == "submit":
         return _submit_answers(request, model, current)
     form = _form_of_version(current.form, data=request.POST, draft=True)
-    page = Page(model, current, current.form, form, agreed="agree" in request.POST)
+    page = _posted_page(request, model, current, form)
     try:
         save_draft(request=current, applicant=signed_in(request), answers=form.cleaned_answers())
     except RuleError as error:
         return _show_refusal(request, current, page, error)
     if form.errors:
         return _show_page(request, page, status=422)
-    messages.success(request, _("Your draft is saved. No one can read it until you submit it."))
+    if current.state in WAITING_STATES:
+        saved = _("Your changes are saved. Until you submit them, reviewers read what you submitted before.")
+    else:
+        saved = _("Your draft is saved. No one can read it until you submit it.")
+    messages.success(request, saved)
     return redirect("request_form", model.namespace, model.name)
 
 
 def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequest) -> HttpResponse:
     form = _form_of_version(current.form, data=request.POST)
     gate = form.gate
-    page = Page(model, current, current.form, form, agreed="agree" in request.POST)
+    page = _posted_page(request, model, current, form)
+    waited = current.state in WAITING_STATES
     if not form.is_valid():
         _keep_as_draft(request, current)
         return _show_page(request, page, status=422)
@@ -150,23 +168,37 @@ def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequ
             licences_shown=_read_numbers(request.POST.getlist("licence")),
             agreed=page.agreed or bool(gate.fields_for("licence")),
             address=request.client_address,  # type: ignore[attr-defined]
+            seen=page.submission,
         )
     except RuleError as error:
         return _show_refusal(request, current, page, error)
-    messages.success(
-        request, _("Your request is submitted. This page shows how far it is, and you get emails about it.")
-    )
+    if not waited:
+        done = _("Your request is submitted. This page shows how far it is, and you get emails about it.")
+    elif _newest_number(current) > page.submission:
+        done = _("Your changes are submitted. The request keeps its place in the queue.")
+    else:
+        done = _("Nothing is different from what you submitted before, so nothing was changed.")
+    messages.success(request, done)
     return redirect(model)
+
+
+def _posted_page(request: HttpRequest, model: GatedModel, current: AccessRequest, form: RequestForm) -> Page:
+    """Return the page for posted answers, with the number of the submission that it was made from."""
+    number = request.POST.get("submission", "")
+    is_number = number.isascii() and number.isdigit() and len(number) < 10
+    known = int(number) if is_number else _newest_number(current)
+    agreed = "agree" in request.POST
+    return Page(model, current, current.form, form, agreed=agreed, submission=known)
 
 
 def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, error: RuleError) -> HttpResponse:
     """Show a refusal next to its field or above the form; on the model's page if someone was faster."""
     current.refresh_from_db()
-    if current.state not in {RequestState.DRAFT, RequestState.CHANGES_REQUESTED}:
-        if current.state not in WAITING_STATES:
-            messages.warning(request, error.sentence)
+    if current.state not in EDITABLE_STATES:
+        messages.warning(request, error.sentence)
         return redirect(page.model)
     _keep_as_draft(request, current)
+    page.submission = _newest_number(current)  # the sentence says that there is another one
     if error.field in page.form.fields:
         page.form.add_error(error.field, error.sentence)
     page.problem = error
@@ -188,9 +220,8 @@ def _show_changed_form(request: HttpRequest, model: GatedModel, current: AccessR
     if shown is not None:
         posted = _form_of_version(shown, data=request.POST, draft=True)
         answers = carried_answers(old=shown, new=current.form, answers=posted.cleaned_answers())
-        current = save_draft(
-            request=current, applicant=signed_in(request), answers={**current.answers, **answers}
-        )
+        before = current.answers if current.draft is None else current.draft
+        current = save_draft(request=current, applicant=signed_in(request), answers={**before, **answers})
     page = _current_page(model, model.form or current.form, current, request.user)
     page.problem = RuleError(str(FORM_CHANGED))
     return _show_page(request, page, status=409)
@@ -198,6 +229,20 @@ def _show_changed_form(request: HttpRequest, model: GatedModel, current: AccessR
 
 def _read_numbers(texts: list[str]) -> list[int]:
     return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD"])
+def submissions(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """Show every version of the person's newest request for the model, the newest first, with what changed."""
+    model = known_model(request, namespace, name)
+    current = latest_request(request.user, model)
+    if current is None or current.submitted_at is None:
+        messages.info(request, _("You have submitted no request here yet."))
+        return redirect(model)
+    context = {"model": model, "access_request": current, "versions": shown_versions(current)}
+    return render(request, "access_requests/submissions.html", context)
 
 
 @login_required

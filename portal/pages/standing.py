@@ -31,7 +31,7 @@ BADGES = {
     AccessCode.CHANGES_REQUESTED: ("changes_requested", gettext_lazy("changes requested")),
     AccessCode.REJECTED: ("rejected", gettext_lazy("rejected")),
     AccessCode.WITHDRAWN: ("withdrawn", gettext_lazy("withdrawn")),
-    AccessCode.RESET: ("reset", gettext_lazy("reset: you may ask again")),
+    AccessCode.RESET: ("reset", gettext_lazy("closed: you may ask again")),
     AccessCode.EXPIRED: ("expired", gettext_lazy("your access has ended")),
     AccessCode.REVOKED: ("revoked", gettext_lazy("your access was revoked")),
 }

@@ -37,7 +37,7 @@ REFUSALS = {
     "changes requested": Refusal("changes_requested", "asked for changes to your request"),
     "rejected": Refusal("rejected", "was rejected (the intended use is not described well enough): read why, appeal"),
     "withdrawn": Refusal("withdrawn", "You withdrew your request"),
-    "reset": Refusal("reset", "A reviewer reset your request"),
+    "reset": Refusal("reset", "A reviewer closed your request"),
     "expired": Refusal("expired", "Your access ended on"),
     "revoked": Refusal("revoked", "Your access was revoked on"),
     "licence owed": Refusal("owing", "read it and agree at", repo="maker/relicensed"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 
+from access_requests.access.permissions import reviewers_of
 from access_requests.cards import FormChangeRefused, GateForm, with_required, with_role
 from access_requests.enums import Gate
 from access_requests.errors import Conflict, Invalid
@@ -27,7 +28,7 @@ from access_requests.services.locks import lock_model
 if TYPE_CHECKING:
     from portal.accounts.models import User
 
-SETTINGS = ("gate", "grant_days", "listed")
+SETTINGS = ("gate", "grant_days", "listed", "approvals")
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,30 @@ class AddedLicence:
 
 
 def change_settings(
-    *, model: GatedModel, gate: str, grant_days: int, listed: bool, actor: User | None = None
+    *,
+    model: GatedModel,
+    gate: str,
+    grant_days: int,
+    listed: bool,
+    approvals: int | None = None,
+    actor: User | None = None,
 ) -> GatedModel:
-    """Change who decides, the length of grants and whether the model is listed; existing grants stay as they are."""
+    """Change who decides, the length of grants and whether the model is listed; existing grants stay as they are.
+
+    `approvals` is how many people must approve a request, 1 or 2; None keeps it.
+    """
     if gate not in Gate.values:
         raise Invalid(f"There is no gate {gate!r}: choose one of {', '.join(Gate.values)}.", field="gate")
     check_days(grant_days)
     with recorded():
         locked = lock_model(model.pk)
+        approvals = locked.approvals if approvals is None else approvals
+        if approvals != locked.approvals:
+            _check_approvals(locked, approvals)
         before = {name: getattr(locked, name) for name in SETTINGS}
         model.gate, model.grant_days, model.listed = gate, grant_days, listed
-        after = {"gate": str(gate), "grant_days": grant_days, "listed": listed}
+        model.approvals = approvals
+        after = {"gate": str(gate), "grant_days": grant_days, "listed": listed, "approvals": approvals}
         if after != before:
             model.save(update_fields=[*SETTINGS, "updated_at"])
             append_event(
@@ -69,6 +83,17 @@ def change_settings(
                 data=after,
             )
     return model
+
+
+def _check_approvals(model: GatedModel, approvals: int) -> None:
+    if approvals not in {1, 2}:
+        raise Invalid(_("A request needs the approval of one reviewer or of two."), field="approvals")
+    if reviewers_of(model).count() < approvals:
+        raise Invalid(
+            _("%(model)s has only one reviewer. Add another one before each request needs two approvals.")
+            % {"model": model},
+            field="approvals",
+        )
 
 
 def change_some_settings(

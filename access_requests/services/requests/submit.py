@@ -216,8 +216,8 @@ def _change_waiting(request: AccessRequest, applicant: User, data: dict[str, Any
     submission = record_submission(request, event)
     voters = list(request.votes.filter(ended_at__isnull=True).values_list("reviewer", flat=True))
     end_votes(request, event.at)
-    people = get_user_model().objects.filter(is_active=True)
-    for person in people.filter(pk__in={*voters, request.assignee_id} - {None}):
+    concerned = {*voters, request.assignee_id or 0}
+    for person in get_user_model().objects.filter(is_active=True, pk__in=concerned):
         queue_mail(
             key=f"changed:{request.pk}:{submission.number}:{person.pk}",
             to=person.email,

@@ -60,6 +60,7 @@ def change(model: GatedModel, **changes: Any) -> dict[str, Any]:
         "card": model.card.replace("\n", "\r\n"),
         "gate": model.gate,
         "grant_days": model.grant_days,
+        "approvals": model.approvals,
         "listed": "on" if model.listed else "",
         "roles-TOTAL_FORMS": len(roles) + 1,
         "roles-INITIAL_FORMS": len(roles),

@@ -16,10 +16,15 @@ from access_requests.enums import Outcome, RequestState
 from access_requests.models import AccessRequest, Decision, Event
 from access_requests.panels import REQUEST_PANELS
 from access_requests.services.catalogue.demand_licence import accept_licences
-from access_requests.services.catalogue.edit import add_licence
+from access_requests.services.catalogue.edit import add_licence, change_settings
 from access_requests.services.catalogue.gated_models import LicenceText, update_card
 from access_requests.services.requests.decide import record_decision
-from access_requests.services.requests.submit import appeal_request, start_request, withdraw_request
+from access_requests.services.requests.submit import (
+    appeal_request,
+    start_request,
+    submit_request,
+    withdraw_request,
+)
 from tests.conftest import TULU_ANSWERS, TULU_CARD
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +41,8 @@ def case(request: AccessRequest) -> str:
 
 
 def decide(browser: Client, request: AccessRequest, outcome: str, **fields: str) -> Any:
+    """Post a decision like a page that was opened just now, unless `submission` says otherwise."""
+    fields.setdefault("submission", str(request.submissions.count()))
     return browser.post(f"{QUEUE}{request.pk}/decide/", {"outcome": outcome, **fields})
 
 
@@ -163,6 +170,54 @@ def test_approving_makes_the_grant(desk: Any, submit: Any) -> None:
     assert request.state == RequestState.APPROVED
     assert desk.ada.grants.count() == 1
     assert "is approved" in page(desk.rita_browser.get(case(request)))
+
+
+def test_decision_about_answers_that_were_changed_is_refused_with_the_difference(
+    desk: Any, submit: Any
+) -> None:
+    request = submit(desk.ada, desk.model)
+    opened = page(desk.rita_browser.get(case(request)))
+    assert 'name="submission" value="1"' in opened
+    assert "Submissions" not in opened
+    answers = {**TULU_ANSWERS, "f5": "Something <else> entirely."}
+    licences = list(desk.model.licence_versions.values_list("pk", flat=True))
+    submit_request(request=request, applicant=desk.ada, answers=answers, licences_shown=licences)
+    late = decide(desk.rita_browser, request, "approved", submission="1", words="Welcome.")
+    assert late.status_code == 409
+    shown = page(late)
+    assert "has changed the request since you opened this page" in shown
+    assert "Something <else> entirely." in shown
+    assert TULU_ANSWERS["f5"] in shown
+    assert "Welcome." in shown
+    assert 'name="submission" value="2"' in shown
+    request.refresh_from_db()
+    assert request.state == RequestState.SUBMITTED
+    assert "Submission 1" in page(desk.rita_browser.get(case(request)))
+    assert decide(desk.rita_browser, request, "approved", submission="2").status_code == 302
+    assert request.decisions.get().submission.number == 2
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "99999999999999999999"])
+def test_page_without_its_submission_decides_nothing(desk: Any, submit: Any, number: str) -> None:
+    request = submit(desk.ada, desk.model)
+    assert decide(desk.rita_browser, request, "approved", submission=number).status_code in {409, 422}
+    assert not request.decisions.exists()
+
+
+def test_two_approvals_are_asked_for_and_shown(desk: Any, submit: Any) -> None:
+    request = submit(desk.ada, desk.model)
+    change = {"gate": desk.model.gate, "grant_days": 30, "listed": True}
+    change_settings(model=desk.model, approvals=2, **change)
+    first = decide(desk.rita_browser, request, "approved", words="From rita.")
+    assert first["Location"] == case(request)
+    shown = page(desk.olga_browser.get(case(request)))
+    assert "needs the approval of two reviewers" in shown
+    assert "<strong>rita</strong> approved on" in shown
+    assert "is recorded" in page(desk.rita_browser.get(case(request)))
+    assert decide(desk.rita_browser, request, "approved").status_code == 409
+    assert decide(desk.olga_browser, request, "approved", words="From olga.").status_code == 302
+    assert request.decisions.get().words == "From rita.\n\nFrom olga."
+    assert desk.ada.grants.count() == 1
 
 
 def test_rejecting_needs_reason_and_words_and_keeps_what_was_typed(desk: Any, submit: Any) -> None:

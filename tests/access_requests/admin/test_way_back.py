@@ -29,6 +29,7 @@ def decided(desk: Any, submit: Any, outcome: str) -> AccessRequest:
 
 def back(browser: Any, request: AccessRequest, to: str, **fields: Any) -> Any:
     fields.setdefault("seen", request.decisions.order_by("-pk").values_list("pk", flat=True).first() or 0)
+    fields.setdefault("read", request.submissions.count())
     return browser.post(case(request).replace("/change/", "/back/"), {"to": to, **fields})
 
 
@@ -82,7 +83,9 @@ def test_resetting_a_waiting_request_is_a_button_beside_the_decisions(desk: Any,
     request.refresh_from_db()
     assert request.state == RequestState.RESET
     assert "Ask again in May." in OutgoingMail.objects.latest("pk").text
-    assert "is reset, and the person can ask again" in page(desk.rita_browser.get(case(request)))
+    assert "is closed without decision, and the person can ask again" in page(
+        desk.rita_browser.get(case(request))
+    )
 
 
 def test_second_reviewer_on_an_old_page_is_told_who_decided(desk: Any, submit: Any) -> None:

@@ -213,9 +213,55 @@ def test_auto_gate_grants_at_once_and_the_second_post_is_harmless(people: Any) -
     assert people.browser.get(FORM)["Location"] == "/ai/tulu/access"
 
 
-def test_waiting_person_is_sent_to_the_models_page(people: Any) -> None:
+def test_waiting_request_is_changed_and_keeps_its_place(people: Any) -> None:
     people.post()
-    assert people.browser.get(FORM)["Location"] == "/ai/tulu"
+    before = people.request()
+    opened = page(people.browser.get(FORM))
+    assert "Your request waits for a decision" in opened
+    assert 'name="submission" value="1"' in opened
+    assert people.post(f5="Only MMLU.", action="save", submission="1").status_code == 302
+    assert people.request().intended_use == before.intended_use
+    again = page(people.browser.get(FORM))
+    assert "Only MMLU." in again
+    assert "changes that you have saved but not submitted" in again
+    assert people.post(f5="Only MMLU.", submission="1")["Location"] == "/ai/tulu"
+    after = people.request()
+    assert (after.intended_use, after.draft) == ("Only MMLU.", None)
+    assert (after.state, after.submitted_at) == (RequestState.SUBMITTED, before.submitted_at)
+    assert "keeps its place in the queue" in page(people.browser.get("/ai/tulu"))
+    versions = page(people.browser.get(f"{FORM}/submissions"))
+    assert "Submission 2" in versions
+    assert before.intended_use in versions
+
+
+def test_posting_the_same_answers_twice_changes_nothing(people: Any) -> None:
+    people.post()
+    assert people.post()["Location"] == "/ai/tulu"
+    assert people.request().submissions.count() == 1
+
+
+def test_tab_that_was_opened_before_does_not_overwrite_what_was_submitted(people: Any) -> None:
+    people.post(submission="0")
+    late = people.post(f5="From the other tab.", submission="0")
+    assert late.status_code == 409
+    assert "in another tab" in page(late)
+    assert "From the other tab." in page(late)
+    assert people.request().submissions.count() == 1
+    assert people.post(f5="From the other tab.", submission="1").status_code == 302
+    assert people.request().intended_use == "From the other tab."
+
+
+def test_new_request_after_a_rejection_names_the_one_it_corrects(people: Any) -> None:
+    people.post()
+    decide(people, Outcome.REJECTED, words="No.", reason_code="other")
+    first = people.request()
+    assert people.browser.get(f"{FORM}/submissions").status_code == 200
+    people.post(f5="Better explained.")
+    assert people.model.requests.latest("pk").predecessor == first
+
+
+def test_submissions_of_someone_who_never_asked(people: Any) -> None:
+    assert people.browser.get(f"{FORM}/submissions")["Location"] == "/ai/tulu"
 
 
 def test_garbage_in_hidden_fields_is_harmless(people: Any) -> None:

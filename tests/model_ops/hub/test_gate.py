@@ -32,7 +32,7 @@ REFUSED = {
         f"Your request to access model {MODEL} has been rejected by the repo's authors. ",
         "Your request #",
     ),
-    "reset": (403, f"Your access to model {MODEL} has been reset. ", "A reviewer reset your request #"),
+    "reset": (403, f"Your access to model {MODEL} has been reset. ", "A reviewer closed your request #"),
     "withdrawn": (403, NOT_LISTED, "You withdrew your request #"),
     "expired": (403, f"Your access to model {MODEL} has been reset. ", "Your access ended on "),
     "revoked": (403, f"Your access to model {MODEL} has been reset. ", "Your access was revoked on "),

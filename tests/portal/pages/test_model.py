@@ -121,8 +121,8 @@ def test_reset_shows_the_words_and_offers_the_form_again(people: Any) -> None:
     assert 'href="/ai/tulu/request"' in page
     assert "Appeal" not in page
     catalogue = text_of(people.browser.get("/"))
-    assert "reset: you may ask again" in catalogue
-    assert '<span class="badge reset">reset</span>' in text_of(people.browser.get("/me/"))
+    assert "closed: you may ask again" in catalogue
+    assert '<span class="badge reset">closed without decision</span>' in text_of(people.browser.get("/me/"))
     form = text_of(people.browser.get("/ai/tulu/request"))
     assert 'value="Analytical Society"' in form
 

@@ -93,7 +93,7 @@ def test_appeal_reaches_the_reviewers(people: Any, submit: Any) -> None:
         (
             "submitted",
             Place.RESET,
-            "Your request for ai/tulu was reset",
+            "Your request for ai/tulu was closed without a decision",
             "you can ask again",
             f"{PAGE}/request",
         ),

@@ -50,7 +50,7 @@ def people(make_person: Callable[..., Any], make_model: Callable[..., Any]) -> A
 
 
 def decider(people: Any) -> Any:
-    """Return the reviewer, or the owner for somebody who never asked: only owners give access without a request."""
+    """Return the reviewer, or the owner for someone who never asked: only owners give access without a request."""
     return people.rita if people.model.requests.exists() else people.olga
 
 
@@ -186,10 +186,10 @@ def test_reset_tells_the_reason_and_lets_the_person_ask_again(people: Any, submi
     request = AccessRequest.objects.get()
     assert request.state == RequestState.RESET
     assert "The form was changed." in last_mail().text
-    assert last_mail().subject == "Your request for ai/tulu was reset"
+    assert last_mail().subject == "Your request for ai/tulu was closed without a decision"
     access = access_of(people.ada, people.model)
     assert access.sentence == (
-        f"A reviewer reset your request #{request.pk}: ask again at http://127.0.0.1:8000/ai/tulu"
+        f"A reviewer closed your request #{request.pk} without a decision: ask again at http://127.0.0.1:8000/ai/tulu"
     )
     again = start_request(model=people.model, applicant=people.ada)
     assert again.pk != request.pk
