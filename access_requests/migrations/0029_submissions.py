@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('at', models.DateTimeField()),
             ],
             options={
-                'ordering': ['request', 'number'],
+                'ordering': ['pk'],
             },
         ),
         migrations.CreateModel(

@@ -33,7 +33,7 @@ class Submission(models.Model):
     at = models.DateTimeField()
 
     class Meta:
-        ordering = ["request", "number"]
+        ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(fields=["request", "number"], name="one_submission_per_number"),
             models.CheckConstraint(condition=Q(number__gte=1), name="submission_counts_from_1"),

@@ -124,7 +124,7 @@ def submission_problems() -> list[str]:
         for event in lost.order_by("pk")[:MOST]:
             number = event.facts["submission"]
             problems.append(f"Submission {number} of request #{event.request_id} was removed.")
-        newest = Submission.objects.order_by("request", "-number").distinct("request")
+        newest = Submission.objects.order_by("request_id", "-number").distinct("request_id")
         rows = newest.select_related("event", "form", "request").prefetch_related("event__texts")
         for row in rows.iterator(chunk_size=1000):
             if differing := copies_that_differ(row):
