@@ -119,7 +119,7 @@ def approve(
             % {"number": request.pk}
         )
     if not request.is_open:
-        move(request, RequestState.IN_REVIEW, who="reviewer", actor=reviewer)
+        reopen(request, reviewer)
     vote = Vote.objects.create(
         request=request, submission=newest_submission(request), reviewer=reviewer, words=words
     )
@@ -180,6 +180,18 @@ def has_rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
     rejections = request.decisions.filter(outcome=Outcome.REJECTED, on_appeal=False)
     last = rejections.order_by("-pk").first()
     return last is not None and reviewer is not None and last.reviewer_id == reviewer.pk
+
+
+def reopen(request: AccessRequest, reviewer: User, *, words: str = "") -> None:
+    """Move a locked, closed request to "in review", in its old place in the queue.
+
+    A person can have only one open request for a model, so a draft of theirs is withdrawn; its answers are kept.
+    """
+    drafts = request.model.requests.filter(applicant=request.applicant, state=RequestState.DRAFT)
+    if draft := drafts.first():
+        data = {"reopened": request.pk}
+        move(lock_request(draft), RequestState.WITHDRAWN, who="reviewer", actor=reviewer, data=data)
+    move(request, RequestState.IN_REVIEW, who="reviewer", actor=reviewer, data={"words": words})
 
 
 def decide(

@@ -26,10 +26,11 @@ from access_requests.services.requests.decide import (
     check_words,
     decide,
     open_if_new,
+    reopen,
     tell_decision,
     write_decision,
 )
-from access_requests.services.requests.transitions import move, what_happened
+from access_requests.services.requests.transitions import what_happened
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -179,13 +180,7 @@ def _reopen_request(change: Change) -> None:
     request = change.request or _create_request_of_grant(change)
     ended = _end_access(change)
     if not request.is_open:
-        # A person can have only one open request, so a draft is closed; its answers are kept.
-        draft = change.model.requests.filter(applicant=change.person, state=RequestState.DRAFT).first()
-        who, actor = "reviewer", change.reviewer
-        if draft is not None:
-            data = {"reopened": request.pk}
-            move(lock_request(draft), RequestState.WITHDRAWN, who=who, actor=actor, data=data)
-        move(request, RequestState.IN_REVIEW, who=who, actor=actor, data={"words": change.words})
+        reopen(request, change.reviewer, words=change.words)
     decision = write_decision(request, change.reviewer, Outcome.REOPENED, "", change.words)
     tell_decision(decision, template="mails/reopened.txt", ended=ended)
 
