@@ -50,7 +50,7 @@ def test_access_requests_are_decided_by_a_script(driver: Driver, portal: Portal)
     for name in ("first", "second"):
         portal.order("person", name=names[name], repo_id=repo, state="pending")
     portal.order("person", name=names["third"], repo_id=repo, state="stranger")
-    token = portal.order("person", name=names["judge"], repo_id=repo, state="decider")["token"]
+    token = portal.order("person", name=names["judge"], repo_id=repo, state="owner")["token"]
     code = REVIEW.replace("REPO", repo)
     for name in ("first", "second", "third"):
         code = code.replace(f'"{name}"', f'"{names[name]}"')

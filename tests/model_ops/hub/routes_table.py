@@ -280,7 +280,7 @@ GROUPS: dict[str, list[Route]] = {
         Route(
             "POST",
             f"{REQUESTS}/grant",
-            DECIDES,
+            {**DECIDES, "reviewer": "403"},
             "access without a request",
             body={"user": "table-for-{who}-3"},
         ),

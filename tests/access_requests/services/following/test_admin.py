@@ -57,7 +57,9 @@ def test_deciding_on_the_page_says_that_it_is_told_there(sides: Sides, staff_bro
     name = sides.ask()
     sides.poll()
     address = page("accessrequest", sides.remote(name).request, action="decide")
-    response = staff_browser(sides.rita).post(address, {"outcome": "approved"}, follow=True)
+    response = staff_browser(sides.rita).post(
+        address, {"outcome": "approved", "submission": "1"}, follow=True
+    )
     assert f"The decision is reported to {sides.followed.host}." in response.content.decode()
     assert sides.tell() == [True]
     assert sides.place(name) == "accepted"
