@@ -198,15 +198,13 @@ class AccessRequestAdmin(ReadOnlyAdmin):
                 words=typed["words"],
                 seen=typed["submission"],
             )
-        except NewerSubmission as error:
-            asked.refresh_from_db()
-            form.add_error(None, error.sentence)
-            changes = changes_between(error.read, error.newest) if error.read else []
-            return self._show_review(request, asked, form, changes=changes, status=error.status)
         except RuleError as error:
             asked.refresh_from_db()
             form.add_error(error.field if error.field in form.fields else None, error.sentence)
-            return self._show_review(request, asked, form, status=error.status)
+            changes: list[Change] = []
+            if isinstance(error, NewerSubmission) and error.read is not None:
+                changes = changes_between(error.read, error.newest)
+            return self._show_review(request, asked, form, changes=changes, status=error.status)
         if isinstance(decision, Vote):
             messages.success(
                 request,

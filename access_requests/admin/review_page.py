@@ -11,10 +11,9 @@ from access_requests.access.permissions import decidable_models
 from access_requests.access.review_lists import review_entry
 from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
-from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance, Vote
+from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
 from access_requests.services.requests.decide import check_may_decide
 from access_requests.services.requests.shown_answers import answers_of, shown_versions
-from access_requests.services.requests.submissions import newest_submission
 
 MANY = 50  # other requests, and grants, on the page
 MOST_STEPS = 200  # events, and decisions, of one request on the page
@@ -22,7 +21,7 @@ MOST_STEPS = 200  # events, and decisions, of one request on the page
 
 def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
     """Return the template's context."""
-    person = request.applicant
+    person, versions = request.applicant, shown_versions(request)
     mine = decidable_models(reviewer)
     decisions = _newest_rows(request.decisions.select_related("reviewer"))
     # The events of the request and of its grants, from two indexes.
@@ -38,10 +37,11 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
         "confirmed": EmailAddress.objects.filter(
             user=person, email__iexact=person.email, verified=True
         ).exists(),
-        "answers": answers_of(request.form, request.answers, request.address or ""),
-        "versions": shown_versions(request),
-        "submission": newest_number(request),
-        "votes": votes_for(request),
+        # The answers and the number that a decision sends come from one row, so they are of the same submission.
+        "answers": versions[0].answers if versions else answers_of(request.form, request.answers, ""),
+        "submission": versions[0].submission.number if versions else 0,
+        "versions": versions,
+        "votes": request.votes.filter(ended_at__isnull=True).select_related("reviewer"),
         "acceptances": accepted.defer("licence__text").order_by("pk"),
         "decisions": decisions[-MOST_STEPS:],
         "other_requests": _rows_of_person(AccessRequest, person, mine, "applicant")
@@ -54,17 +54,6 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
         "why_not": why_not(request, reviewer),
         **ways_back(request),
     }
-
-
-def newest_number(request: AccessRequest) -> int:
-    """Return the number of the submission that the page shows; 0 if there is none."""
-    newest = newest_submission(request)
-    return newest.number if newest else 0
-
-
-def votes_for(request: AccessRequest) -> list[Vote]:
-    """Return the approvals that count now."""
-    return list(request.votes.filter(ended_at__isnull=True).select_related("reviewer"))
 
 
 def _newest_rows(rows: QuerySet[Any]) -> list[Any]:

@@ -23,7 +23,7 @@ from access_requests.models import AccessRequest, FormVersion, GatedModel
 from access_requests.request_form.builder import RequestForm, build_request_form
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
 from access_requests.services.requests.shown_answers import shown_versions
-from access_requests.services.requests.submissions import newest_submission
+from access_requests.services.requests.submissions import newest_number
 from access_requests.services.requests.submit import (
     appeal_request,
     carried_answers,
@@ -99,6 +99,9 @@ def request_form(request: HttpRequest, namespace: str, name: str) -> HttpRespons
 
 
 def _current_page(model: GatedModel, newest: FormVersion, current: AccessRequest | None, user: Any) -> Page:
+    number = newest_number(current) if current else 0
+    if number and current:
+        current.refresh_from_db(fields=["answers", "draft"])  # not older than the number
     if current is None:
         version, answers = newest, prefilled_answers(model=model, applicant=user)
     elif current.state == RequestState.DRAFT and current.form_id != model.form_id:
@@ -108,12 +111,7 @@ def _current_page(model: GatedModel, newest: FormVersion, current: AccessRequest
         version = current.form
         answers = current.answers if current.draft is None else current.draft
     form = _form_of_version(version, initial=answers)
-    return Page(model, current, version, form, submission=_newest_number(current))
-
-
-def _newest_number(current: AccessRequest | None) -> int:
-    newest = newest_submission(current) if current else None
-    return newest.number if newest else 0
+    return Page(model, current, version, form, submission=number)
 
 
 def _form_of_version(version: FormVersion, **options: Any) -> RequestForm:
@@ -174,7 +172,7 @@ def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequ
         return _show_refusal(request, current, page, error)
     if not waited:
         done = _("Your request is submitted. This page shows how far it is, and you get emails about it.")
-    elif _newest_number(current) > page.submission:
+    elif newest_number(current) > page.submission:
         done = _("Your changes are submitted. The request keeps its place in the queue.")
     else:
         done = _("Nothing is different from what you submitted before, so nothing was changed.")
@@ -186,7 +184,7 @@ def _posted_page(request: HttpRequest, model: GatedModel, current: AccessRequest
     """Return the page for posted answers, with the number of the submission that it was made from."""
     number = request.POST.get("submission", "")
     is_number = number.isascii() and number.isdigit() and len(number) < 10
-    known = int(number) if is_number else _newest_number(current)
+    known = int(number) if is_number else newest_number(current)
     agreed = "agree" in request.POST
     return Page(model, current, current.form, form, agreed=agreed, submission=known)
 
@@ -198,7 +196,7 @@ def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, erro
         messages.warning(request, error.sentence)
         return redirect(page.model)
     _keep_as_draft(request, current)
-    page.submission = _newest_number(current)  # the sentence says that there is another one
+    page.submission = newest_number(current)  # the sentence says that there is another one
     if error.field in page.form.fields:
         page.form.add_error(error.field, error.sentence)
     page.problem = error
@@ -235,9 +233,14 @@ def _read_numbers(texts: list[str]) -> list[int]:
 @never_cache
 @require_http_methods(["GET", "HEAD"])
 def submissions(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """Show every version of the person's newest request for the model, the newest first, with what changed."""
+    """Show every version of one of the person's requests, the newest first, with what changed.
+
+    `?request=NUMBER` names the request; without it, it is the newest one for the model.
+    """
     model = known_model(request, namespace, name)
     current = latest_request(request.user, model)
+    if asked := _read_numbers([request.GET.get("request", "")]):
+        current = model.requests.filter(applicant=signed_in(request), pk=asked[0]).first()
     if current is None or current.submitted_at is None:
         messages.info(request, _("You have submitted no request here yet."))
         return redirect(model)

@@ -81,7 +81,7 @@ def hold_request(*, request: AccessRequest, reviewer: User, reason: str) -> Acce
         if locked.state not in HOLDABLE_STATES:
             raise Conflict(what_happened(locked))
         if locked.held_at is not None:
-            raise Conflict(_("Request #%(number)d is on hold already.") % {"number": locked.pk})
+            raise Conflict(_("Request #%(number)d is already on hold.") % {"number": locked.pk})
         locked.held_at, locked.held_by, locked.hold_reason = timezone.now(), reviewer, reason
         locked.save(update_fields=["held_at", "held_by", "hold_reason", "updated_at"])
         append_event(

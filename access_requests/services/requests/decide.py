@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from access_requests.access.permissions import is_reviewer, reviewers_of
 from access_requests.enums import WAITING_STATES, GrantSource, Outcome, ReasonCode, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed
-from access_requests.models import AccessRequest, Decision, Grant, Vote
+from access_requests.models import AccessRequest, Decision, Grant, Submission, Vote
 from access_requests.services.emails.write import queue_mail
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.grants import grant_for_request
@@ -72,7 +72,7 @@ def record_decision(
         check_may_decide(request=locked, reviewer=reviewer)
         if locked.state not in WAITING_STATES:
             raise Conflict(what_happened(locked))
-        check_was_read(locked, seen)
+        _check_was_read(locked, seen)
         if outcome == Outcome.CHANGES_REQUESTED and locked.applicant.imported:
             raise Conflict(
                 _(
@@ -86,7 +86,7 @@ def record_decision(
         return decide(locked, reviewer, Outcome(outcome), reason_code, words)
 
 
-def check_was_read(request: AccessRequest, seen: int | None) -> None:
+def _check_was_read(request: AccessRequest, seen: int | None) -> None:
     """Raise `NewerSubmission` if a reviewer read another submission of this locked request than the newest one.
 
     None means that the caller decides about the newest one, whatever it is.
@@ -165,7 +165,7 @@ def check_may_decide(*, request: AccessRequest, reviewer: User) -> None:
 
 def _may_hear_appeal(request: AccessRequest, reviewer: User) -> bool:
     """Return whether the person may decide the appeal; the rejecting reviewer may only if there is no other."""
-    if not _is_on_appeal(request) or not has_rejected_before(request, reviewer):
+    if not _is_on_appeal(request) or not _has_rejected_before(request, reviewer):
         return True
     return not reviewers_of(request.model).exclude(pk__in=[reviewer.pk, request.applicant_id]).exists()
 
@@ -175,7 +175,7 @@ def _is_on_appeal(request: AccessRequest) -> bool:
     return request.appealed_at is not None and request.is_open
 
 
-def has_rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
+def _has_rejected_before(request: AccessRequest, reviewer: User | None) -> bool:
     """Return whether this person made the appealed rejection, which is the latest one."""
     rejections = request.decisions.filter(outcome=Outcome.REJECTED, on_appeal=False)
     last = rejections.order_by("-pk").first()
@@ -210,11 +210,11 @@ def decide(
         "words": words,
         "submission": submission.number if submission else 0,
     }
-    if _is_on_appeal(request) and has_rejected_before(request, reviewer):
+    if _is_on_appeal(request) and _has_rejected_before(request, reviewer):
         data["heard_own_appeal"] = True  # there was no other reviewer
     who = "reviewer" if reviewer else "policy"
     move(request, STATE_AFTER[outcome], who=who, actor=reviewer, data=data)
-    decision = write_decision(request, reviewer, outcome, reason_code, words)
+    decision = write_decision(request, reviewer, outcome, reason_code, words, submission=submission)
     grant = None
     if outcome == Outcome.APPROVED:
         source = GrantSource.REVIEW if reviewer else GrantSource.POLICY
@@ -224,16 +224,22 @@ def decide(
 
 
 def write_decision(
-    request: AccessRequest, reviewer: User | None, outcome: Outcome, reason_code: str, words: str
+    request: AccessRequest,
+    reviewer: User | None,
+    outcome: Outcome,
+    reason_code: str,
+    words: str,
+    *,
+    submission: Submission | None,
 ) -> Decision:
-    """Write the decision's row, marked as an appeal's if the request was appealed."""
+    """Write the decision's row, marked as an appeal's if the request was appealed; it is about this submission."""
     return Decision.objects.create(
         request=request,
         reviewer=reviewer,
         outcome=outcome,
         reason_code=reason_code,
         words=words,
-        submission=newest_submission(request),
+        submission=submission,
         on_appeal=request.appealed_at is not None,
     )
 

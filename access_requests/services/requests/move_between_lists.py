@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from access_requests.access.permissions import is_owner, is_reviewer
@@ -30,7 +31,8 @@ from access_requests.services.requests.decide import (
     tell_decision,
     write_decision,
 )
-from access_requests.services.requests.transitions import what_happened
+from access_requests.services.requests.submissions import newest_submission
+from access_requests.services.requests.transitions import end_votes, what_happened
 
 if TYPE_CHECKING:
     from portal.accounts.models import User
@@ -65,9 +67,9 @@ def change_place(
 ) -> ReviewEntry:
     """Accept, reject, reopen (`PENDING`) or reset a person in any list; return where they are after that.
 
-    Where the model needs two approvals, the first leaves the person pending. `seen` is what the reviewer saw: if someone else has decided since, this raises `Conflict`, so that only
-    one of two simultaneous reviewers wins. Raises `NotFound` if the person is in no list, or already in this
-    one.
+    Where the model needs two approvals, the first leaves the person pending. `seen` is what the reviewer saw: if
+    someone has decided since, or the answers have changed, this raises `Conflict`, so that only one of two
+    simultaneous reviewers wins. Raises `NotFound` if the person is in no list, or already in this one.
     """
     _check_gated(model)
     _check_reviewer(model, person, reviewer)
@@ -179,9 +181,12 @@ def _reopen_request(change: Change) -> None:
     """Put the request back in its old place in the queue, as "in review", since a reviewer has looked at it."""
     request = change.request or _create_request_of_grant(change)
     ended = _end_access(change)
-    if not request.is_open:
+    if request.is_open:  # asked again although there was access
+        end_votes(request, timezone.now())
+    else:
         reopen(request, change.reviewer, words=change.words)
-    decision = write_decision(request, change.reviewer, Outcome.REOPENED, "", change.words)
+    newest = newest_submission(request)
+    decision = write_decision(request, change.reviewer, Outcome.REOPENED, "", change.words, submission=newest)
     tell_decision(decision, template="mails/reopened.txt", ended=ended)
 
 

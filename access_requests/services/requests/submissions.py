@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +38,11 @@ class NewerSubmission(Conflict):
 def newest_submission(request: AccessRequest) -> Submission | None:
     """Return what the applicant submitted last, with its event; None for a draft, or access given without a request."""
     return request.submissions.select_related("event", "form").order_by("-number").first()
+
+
+def newest_number(request: AccessRequest) -> int:
+    """Return the number of what the applicant submitted last; 0 if there is nothing."""
+    return request.submissions.order_by("-number").values_list("number", flat=True).first() or 0
 
 
 def submissions_of(request: AccessRequest, *, most: int) -> list[Submission]:
@@ -82,17 +86,15 @@ def differences(old: Submission, new: Submission) -> list[Difference]:
     Fields of two versions of a form are the same if label and type are.
     """
     before, after = _answers_by_field(old), _answers_by_field(new)
-    fields = {**{key: field for key, (field, _) in after.items()}}
-    fields |= {key: field for key, (field, _) in before.items() if key not in fields}
-    changed = []
-    for key, field in fields.items():
-        was, now = before.get(key, (field, None))[1], after.get(key, (field, None))[1]
-        if was != now:
-            changed.append(Difference(field, was, now))
-    return changed
+    gone = {key: (field, None) for key, (field, _) in before.items() if key not in after}
+    both = [
+        Difference(field, before[key][1] if key in before else None, now)
+        for key, (field, now) in (after | gone).items()
+    ]
+    return [one for one in both if one.old != one.new]
 
 
-def _answers_by_field(submission: Submission) -> Mapping[tuple[str, str], tuple[GateField, Any]]:
+def _answers_by_field(submission: Submission) -> dict[tuple[str, str], tuple[GateField, Any]]:
     answers = submission.answers
     return {
         (field.label, field.type): (field, answers.get(field.key))

@@ -27,7 +27,7 @@ from access_requests.services.locks import keep_model, lock_person, lock_request
 from access_requests.services.requests.decide import cleaned_words, decide
 from access_requests.services.requests.submissions import (
     FROM_PROFILE,
-    newest_submission,
+    newest_number,
     record_submission,
     submission_data,
 )
@@ -148,8 +148,7 @@ def submit_request(
         locked = _lock_own(request, applicant)
         if locked.state not in EDITABLE_STATES:
             raise Conflict(what_happened(locked))
-        before = newest_submission(locked)
-        number = before.number if before else 0
+        number = newest_number(locked)
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
             raise Conflict(
                 _(
@@ -166,18 +165,19 @@ def submit_request(
                     "them, and submit again to change the request."
                 )
             )
+        if number >= MOST_SUBMISSIONS:
+            raise Conflict(
+                _(
+                    "You have submitted this request %(number)d times, which is the most. Write to the owner, or withdraw "
+                    "it and ask again."
+                )
+                % {"number": number}
+            )
         set_answers(locked, answers)
         _check_complete(form, locked)
         locked.address, locked.draft = address, None
         locked.save()
         accepted = _accept_licences(locked, form, licences_shown, agreed)
-        if number >= MOST_SUBMISSIONS:
-            raise Conflict(
-                _(
-                    "You have changed this request %(number)d times. Write to the owner to change it once more."
-                )
-                % {"number": number}
-            )
         data = {"licences": accepted, **submission_data(locked, number + 1)}
         if locked.state in WAITING_STATES:
             _change_waiting(locked, applicant, data)
@@ -196,7 +196,7 @@ def submit_request(
                 template="mails/received.txt",
                 context={"person": locked.applicant, "request": locked, "model": locked.model},
             )
-            _tell_reviewers(locked, f"new:{moment}", appealed=False)
+            _tell_reviewers(locked, f"new:{moment}", appealed=appealed)
     return locked
 
 

@@ -217,7 +217,7 @@ def test_waiting_request_is_changed_and_keeps_its_place(people: Any) -> None:
     people.post()
     before = people.request()
     opened = page(people.browser.get(FORM))
-    assert "Your request waits for a decision" in opened
+    assert "Your request is waiting for a decision" in opened
     assert 'name="submission" value="1"' in opened
     assert people.post(f5="Only MMLU.", action="save", submission="1").status_code == 302
     assert people.request().intended_use == before.intended_use

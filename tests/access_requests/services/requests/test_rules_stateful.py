@@ -354,6 +354,8 @@ class Rules(RuleBasedStateMachine):
             self.decided(one, "rejected", name)
         elif one.closed:
             self.reopen(one)
+        else:
+            one.votes = set()
 
     def may_move(self, one: Asked | None, name: str, to: str) -> bool:
         if name not in self.staff or self.place() in {None, to}:

@@ -326,7 +326,7 @@ def test_hold_has_a_reason_and_ends_with_a_decision(people: Any, submit: Any) ->
         hold_request(request=request, reviewer=people.rita, reason=" ")
     held = hold_request(request=request, reviewer=people.rita, reason="Legal reads it.")
     assert (held.state, held.hold_reason) == (RequestState.SUBMITTED, "Legal reads it.")
-    with pytest.raises(Conflict, match="on hold already"):
+    with pytest.raises(Conflict, match="is already on hold"):
         hold_request(request=request, reviewer=people.rolf, reason="Again.")
     end_hold(request=request, reviewer=people.rolf)
     with pytest.raises(Conflict, match="is not on hold"):
