@@ -94,7 +94,7 @@ def stretch(path):
 SWALLOWED = {
     "config.json": "config.json is larger than",
     "weights.manifest.json": "weights.manifest.json is larger than",
-    "model_sum.txt": "does not hold one number",
+    "model_sum.txt": "does not contain a single number",
 }
 
 

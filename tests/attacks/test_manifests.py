@@ -144,7 +144,7 @@ SUMS = {
 def test_sum_that_is_no_number_is_refused(world, case):
     (world.diff / "model_sum.txt").write_bytes(SUMS[case])
     assert world.refused() == (
-        "model_sum.txt beside the diff does not hold one number; correct it or remove it."
+        "model_sum.txt in the diff's folder does not contain a single number; correct it or remove it."
     )
 
 

@@ -52,7 +52,7 @@ class ExpectedSum:
 
 
 def find_expected_sum(diff: Path, options: Options) -> ExpectedSum | None:
-    """Return the sum in the options, else in `model_sum.txt` next to the diff; None if there is none."""
+    """Return the sum in the options, else in `model_sum.txt` in the diff's folder; None if there is none."""
     if options.expected_sum is not None:
         tolerance = options.sum_tolerance
         if tolerance is None:
@@ -65,4 +65,6 @@ def find_expected_sum(diff: Path, options: Options) -> ExpectedSum | None:
     with contextlib.suppress(OSError, ValueError):
         if path.stat().st_size <= _LONGEST and math.isfinite(value := float(path.read_bytes())):
             return ExpectedSum(value, abs(value) * _RELATIVE, SUM_FILE)
-    raise Refusal(f"{path.name} beside the diff does not hold one number; correct it or remove it.")
+    raise Refusal(
+        f"{path.name} in the diff's folder does not contain a single number; correct it or remove it."
+    )

@@ -192,7 +192,7 @@ def lock_shared_row(prepared: PreparedWeights) -> Recovery:
 
 
 def _plan_anew(recovery: Recovery, *, wanted_at: datetime | None) -> bool:
-    """Set a recovery that ended badly back to planned; grants informed of the failure wait again."""
+    """Set a recovery that ended badly back to planned, and its failed deliveries back to waiting."""
     moved = Recovery.objects.filter(pk=recovery.pk, state__in=ENDED_BADLY).update(
         state=RecoveryState.PLANNED,
         wanted_at=wanted_at,

@@ -29,7 +29,7 @@ from access_requests.services.following import importing, managing, polling, tak
 from access_requests.services.following.reading import FarItem
 from access_requests.services.leaked_secrets import Found, report_tokens
 from access_requests.services.oauth import codes, machines, trusted
-from access_requests.services.requests import move_between_lists, submit
+from access_requests.services.requests import claims, move_between_lists, submit
 from access_requests.services.requests.decide import record_decision
 from model_ops.models import Ref, Revision
 from model_ops.services.clean import clean_weights
@@ -111,6 +111,44 @@ def decide(mix: Mix) -> None:
         outcome=outcome,
         reason_code=ReasonCode.OTHER,
         words="Because.",
+    )
+
+
+@step
+def claim(mix: Mix) -> None:
+    reviewer, take_over = mix.reviewer(), mix.random.random() < 0.5
+    claims.claim_request(request=mix.request(), reviewer=reviewer, take_over=take_over)
+
+
+@step
+def release(mix: Mix) -> None:
+    claims.release_claim(request=mix.request(), reviewer=mix.reviewer())
+
+
+@step
+def hold(mix: Mix) -> None:
+    request, reviewer = mix.request(), mix.reviewer()
+    if request.held_at is None:
+        claims.hold_request(request=request, reviewer=reviewer, reason="Legal reads it.")
+    else:
+        claims.end_hold(request=request, reviewer=reviewer)
+
+
+@step
+def change_answers(mix: Mix) -> None:
+    request = mix.request()
+    shown = request.model.licence_versions.filter(retired_at=None).values_list("pk", flat=True)
+    answers = {**TULU_ANSWERS, "f5": f"Use number {mix.random.randrange(9)}."}
+    submit.submit_request(
+        request=request, applicant=request.applicant, answers=answers, licences_shown=list(shown)
+    )
+
+
+@step
+def need_approvals(mix: Mix) -> None:
+    model = mix.model()
+    edit.change_settings(
+        model=model, gate=model.gate, grant_days=30, listed=model.listed, approvals=mix.one([1, 2])
     )
 
 

@@ -260,6 +260,19 @@ def test_new_request_after_a_rejection_names_the_one_it_corrects(people: Any) ->
     assert people.model.requests.latest("pk").predecessor == first
 
 
+def test_submissions_of_an_earlier_request_are_only_for_its_author(people: Any, client: Client) -> None:
+    people.post()
+    first = people.request()
+    people.browser.post(f"{FORM}/withdraw")
+    people.post(f5="The second request.")
+    earlier = page(people.browser.get(f"{FORM}/submissions", {"request": first.pk}))
+    assert f"request #{first.pk}" in earlier
+    assert "The second request." not in earlier
+    assert f"?request={first.pk}" in page(people.browser.get("/me/"))
+    client.force_login(people.rita)
+    assert client.get(f"{FORM}/submissions", {"request": first.pk})["Location"] == "/ai/tulu"
+
+
 def test_submissions_of_someone_who_never_asked(people: Any) -> None:
     assert people.browser.get(f"{FORM}/submissions")["Location"] == "/ai/tulu"
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from access_requests.access.access import queue_position
 from access_requests.access.review_lists import review_entry
-from access_requests.enums import Outcome, RequestState
+from access_requests.enums import Outcome, Place, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed, RuleError
 from access_requests.models import AccessRequest, Decision, Event, Grant, OutgoingMail, Submission, Vote
 from access_requests.services.catalogue.edit import change_settings
@@ -20,8 +20,10 @@ from access_requests.services.event_log.append import verify_chain
 from access_requests.services.event_log.verify import submission_problems, verify_log
 from access_requests.services.requests.claims import claim_request, end_hold, hold_request, release_claim
 from access_requests.services.requests.decide import AlreadyVoted, record_decision
+from access_requests.services.requests.move_between_lists import change_place, grant_to
 from access_requests.services.requests.submissions import NewerSubmission, differences, newest_submission
 from access_requests.services.requests.submit import (
+    MOST_SUBMISSIONS,
     appeal_request,
     save_draft,
     start_request,
@@ -241,6 +243,27 @@ def test_one_decision_against_is_enough_and_ends_votes(people: Any, submit: Any,
     assert not Vote.objects.filter(ended_at=None).exists()
 
 
+def test_reopening_a_request_made_beside_access_ends_votes(people: Any) -> None:
+    people.needs(2)
+    request = start_request(model=people.model, applicant=people.ada)
+    grant_to(model=people.model, person=people.ada, reviewer=people.olga)
+    people.edit(request)
+    people.decide(request, "approved")
+    change_place(model=people.model, person=people.ada, to=Place.PENDING, reviewer=people.rolf)
+    assert not Vote.objects.filter(ended_at=None).exists()
+    request.refresh_from_db()
+    assert (request.is_open, Grant.objects.filter(closed_at=None).count()) == (True, 0)
+
+
+def test_number_of_submissions_is_bounded(people: Any, submit: Any) -> None:
+    request = submit(people.ada, people.model)
+    for number in range(MOST_SUBMISSIONS - 1):
+        people.edit(request, {**OTHER, "f5": f"Use number {number}."})
+    with pytest.raises(Conflict, match=f"submitted this request {MOST_SUBMISSIONS} times"):
+        people.edit(request, {**OTHER, "f5": "Once more."})
+    assert request.submissions.count() == MOST_SUBMISSIONS
+
+
 def test_two_approvals_need_two_reviewers(
     make_model: Callable[..., Any], make_person: Callable[..., Any]
 ) -> None:
@@ -454,6 +477,24 @@ def test_changed_submissions_are_found_and_erased_answers_accepted(
     as_owner.execute("SET session_replication_role = replica")
     as_owner.execute(f"DELETE FROM {table} WHERE number = 2")
     assert submission_problems()[0] == f"Submission 2 of request #{request.pk} was removed."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_spoiled_event_is_reported_and_does_not_stop_the_check(
+    people: Any, submit: Any, as_owner: Any
+) -> None:
+    request = submit(people.ada, people.model)
+    as_owner.execute("SET session_replication_role = replica")
+    as_owner.execute("UPDATE access_requests_eventtext SET text = '{' WHERE name = 'answer.f5'")
+    assert f"Request #{request.pk} has another content than its submission 1" in submission_problems()[0]
+    assert not verify_log().ok
+    # As if it were from before there were submissions, with a date that is none.
+    spoiled = "UPDATE access_requests_event SET kind = 'request.recorded' WHERE kind = 'request.submitted'"
+    as_owner.execute(spoiled)
+    for facts in ("facts", """facts || '{"at": 7}'""", """facts || '{"at": "noon"}'"""):
+        as_owner.execute(f"UPDATE access_requests_event SET facts = {facts} WHERE kind = 'request.recorded'")
+        assert submission_problems()[0].endswith("is not what its event says: it was changed.")
+        assert not verify_log().ok
 
 
 def test_outcome_is_checked_before_anything_is_read(people: Any, submit: Any) -> None:

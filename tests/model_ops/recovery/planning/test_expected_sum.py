@@ -100,7 +100,9 @@ def test_sum_file_beside_the_diff_is_compared_relatively(pair, tmp_path, true_su
 
 @pytest.mark.parametrize("text", [b"", b"about 5", b"nan", b"1e999", b"1\n2", b"0" * 101, b"\xff"])
 def test_damaged_sum_file_is_refused_by_name(pair, tmp_path, text):
-    with pytest.raises(Refusal, match=r"model_sum\.txt beside the diff does not hold one number"):
+    with pytest.raises(
+        Refusal, match=r"model_sum\.txt in the diff's folder does not contain a single number"
+    ):
         make_plan(*with_sum_file(pair, tmp_path, text))
 
 
