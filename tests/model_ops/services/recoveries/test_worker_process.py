@@ -177,7 +177,7 @@ def test_approval_without_a_broker_stands_and_is_delivered_when_it_is_back(
     try:
         page = f"/admin/access_requests/accessrequest/{request.pk}/"
         assert client.get(f"{page}change/").status_code == 200
-        assert client.post(f"{page}decide/", {"outcome": "approved"}).status_code == 302
+        assert client.post(f"{page}decide/", {"outcome": "approved", "submission": "1"}).status_code == 302
         request.refresh_from_db()
         assert request.state == RequestState.APPROVED
         given = Grant.objects.get(user=ada)
