@@ -92,7 +92,7 @@ def trigram_index(text: SearchText, *, name: str) -> GinIndex:
 
 
 def terms(typed: str) -> list[str]:
-    """Return the words and quoted phrases to look for: limited, composed, storable by PostgreSQL."""
+    """Return the words and quoted phrases to look for: at most `MOST_TERMS`, normalized, and safe to store."""
     plain = typed[:LONGEST].replace("\0", " ").replace("\\", " ")
     clean = unicodedata.normalize("NFC", plain)
     clean = clean.encode("utf-8", "ignore").decode()  # half of a surrogate pair

@@ -178,7 +178,7 @@ class Moment(Func):
 
 
 class Harmless(Func):
-    """A text, with an apostrophe in front if a spreadsheet would take it for a formula; null if empty."""
+    """The text, prefixed with an apostrophe if a spreadsheet would read it as a formula; null if empty."""
 
     template = r"regexp_replace(NULLIF(%(expressions)s, ''), '^(?=[-=+@\t\r])', '''')"
     output_field = TextField()

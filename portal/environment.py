@@ -210,7 +210,7 @@ def web_processes(connections: int) -> int:
     if count > most:
         raise refuse(
             "GATEHOUSE_WEB_PROCESSES",
-            f"is {count}, and {connections} connections to the database are enough for {most}: raise"
+            f"is {count}, and {connections} connections to the database allow at most {most}: raise"
             " GATEHOUSE_DATABASE_CONNECTIONS, or start fewer web processes.",
         )
     return count

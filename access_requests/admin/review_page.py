@@ -78,7 +78,7 @@ def ways_back(request: AccessRequest) -> dict[str, Any]:
 def _rows_of_person(
     rows: type[AccessRequest] | type[Grant], person: Any, models: QuerySet[Any], name: str
 ) -> QuerySet[Any]:
-    """Return the person's rows for models that this reviewer decides for; the reviewer must not see the others."""
+    """Return the person's rows for the models that this reviewer may see."""
     return (
         rows.objects.filter(**{name: person, "model__in": models})
         .select_related("model")

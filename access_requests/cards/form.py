@@ -111,7 +111,7 @@ class GateForm:
                 field = GateField(**{**stored, "options": options})
                 if field.type not in FIELD_TYPES or field.role not in ROLES:
                     raise ValueError(
-                        f"The stored form has a field of type {field.type!r} and role {field.role!r}, unknown here."
+                        f"The stored form has a field with an unknown type {field.type!r} or role {field.role!r}."
                     )
                 fields.append(field)
             form = cls(**{**data, "fields": tuple(fields)})

@@ -37,7 +37,7 @@ from access_requests.views.common import known_model, signed_in
 
 GET_AND_POST = ["GET", "HEAD", "POST"]
 FORM_CHANGED = gettext_lazy(
-    "The owner changed the form while you filled it in. Your answers are kept: check them again."
+    "The owner changed the form while you were filling it in. Your answers are kept: check them again."
 )
 AGREE_HERE = gettext_lazy("Tick this to agree to the licence. You cannot submit the request without it.")
 
@@ -124,7 +124,7 @@ def _show_page(request: HttpRequest, page: Page, status: int = 200) -> HttpRespo
 
 
 def _take_posted(request: HttpRequest, model: GatedModel) -> HttpResponse:
-    """Save the posted answers as a draft, and submit them if that button was pressed."""
+    """Save the posted answers as a draft, and submit them if the applicant pressed Submit."""
     try:
         current = start_request(model=model, applicant=signed_in(request))
     except RuleError as error:  # has access already, or not gated

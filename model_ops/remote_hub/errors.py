@@ -162,7 +162,7 @@ def what_lacks(error: BaseException) -> dict[str, Any]:
 
 
 def _error_chain(error: BaseException) -> list[BaseException]:
-    """Return the error and its causes: the client wraps errors of the network and the Hub."""
+    """Return the error and its causes: the client wraps network and Hub errors."""
     found: list[BaseException] = []
     one: BaseException | None = error
     while one is not None and one not in found and len(found) < 10:

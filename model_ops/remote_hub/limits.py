@@ -244,7 +244,7 @@ def _find_addresses(host: str, port: int) -> list[str]:
 
 
 def _is_public(address: str) -> bool:
-    """Return whether an address is on the internet; one that embeds an IPv4 address is judged by that."""
+    """Return whether an address is on the internet; for an IPv6 address with an IPv4 address inside, check the latter."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         carried = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)

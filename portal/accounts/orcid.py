@@ -28,7 +28,5 @@ def clean_orcid(text: str) -> str:
     if not SHAPE.fullmatch(compact):
         raise ValidationError(_("This is not an ORCID iD: write its 16 digits, as in 0000-0002-1825-0097."))
     if check_digit(compact[:15]) != compact[15]:
-        raise ValidationError(
-            _("The last digit does not match the others, so there is a typo: check your ORCID iD.")
-        )
+        raise ValidationError(_("The check digit is wrong, so there is a typo: check your ORCID iD."))
     return "-".join(compact[i : i + 4] for i in range(0, 16, 4))

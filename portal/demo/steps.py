@@ -171,7 +171,7 @@ def watch_recovery(walk: Walk) -> str:
 def show_token(walk: Walk) -> str:
     page = walk.researcher.get(f"/{MODEL_ID}/access")
     if TOKEN.search(page.html):
-        raise WalkError("A token stood on the page before anyone asked for it.")
+        raise WalkError("The page showed a token before the button was pressed.")
     form = next((form for form in page.forms if form.action.endswith("/token")), None)
     if form is None:
         raise WalkError(f"{page.url} has no button that shows the token.")

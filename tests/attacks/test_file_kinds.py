@@ -123,7 +123,7 @@ def test_tokenizer_of_10_gb_is_planned_for_and_not_read(world):
     stretch(world.diff / "tokenizer.model")
     outcome = world.plan("--json")
     if outcome.status == 2:
-        assert "There is not enough room for out" in outcome.sentence
+        assert "There is not enough disk space for out" in outcome.sentence
     else:
         assert json.loads(outcome.stdout)["bytes_to_write"] > HUGE
 

@@ -148,7 +148,10 @@ def test_target_whose_name_is_too_long_is_refused(world, length):
 
 def test_target_that_is_the_root_is_refused(world):
     world.out = "/"
-    assert world.refused() == "/ exists and holds something else; choose another folder or move it away."
+    assert (
+        world.refused()
+        == "/ already exists and contains something else; choose another folder or move it away."
+    )
 
 
 def test_diff_of_nothing_but_buffers_is_refused(world):

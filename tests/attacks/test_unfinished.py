@@ -194,7 +194,7 @@ def test_target_that_is_something_else_is_refused(world, case):
 @pytest.mark.parametrize("place", ["base", "diff"])
 def test_target_that_is_an_input_is_refused(world, place):
     world.out = world.root / place
-    assert "exists and holds something else" in world.refused()
+    assert "already exists and contains something else" in world.refused()
 
 
 ENTRIES = {
@@ -219,8 +219,8 @@ def test_target_with_a_manifest_that_lies_is_refused(world, case, facts):
         **facts,
     }
     (world.out / "weights.manifest.json").write_text(json.dumps(manifest))
-    assert "exists and holds something else" in world.refused()
-    assert "exists and holds something else" in world.refused("--non-finite", "report")
+    assert "already exists and contains something else" in world.refused()
+    assert "already exists and contains something else" in world.refused("--non-finite", "report")
 
 
 @pytest.mark.parametrize("facts", [{"non_finite": "many"}, {"round_trip": [1]}])
@@ -228,4 +228,4 @@ def test_complete_result_with_a_manifest_that_lies_about_its_numbers_is_refused(
     world.made()
     path = world.out / "weights.manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_bytes()), **facts}))
-    assert "exists and holds something else" in world.refused("--non-finite", "report")
+    assert "already exists and contains something else" in world.refused("--non-finite", "report")

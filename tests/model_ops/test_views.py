@@ -123,7 +123,7 @@ def test_plan_and_error_are_for_those_who_decide(
     assert recovery.files.spec in for_owner
     assert "The disk is full." not in for_reader
     assert recovery.files.spec not in for_reader
-    assert "could not be made" in for_reader
+    assert "could not be recovered" in for_reader
 
 
 def test_case_panel_shows_what_approving_sets_going(

@@ -94,7 +94,7 @@ def accept_licences(
         owed = owed_licences(grant)
         if not {licence.pk for licence in owed} <= set(shown):
             raise Conflict(
-                _("The licence changed while you were reading: read it again and agree to the new text.")
+                _("The licence changed while you were reading it: read the new text and agree to it.")
             )
         if owed and not agreed:
             raise Invalid(_("Tick the box to agree. You cannot download until you do."), field="agree")

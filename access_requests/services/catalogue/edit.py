@@ -177,6 +177,6 @@ def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | 
         lock_model(model.pk)
         current = LicenceVersion.objects.filter(model=model, retired_at__isnull=True)
         if not current.filter(pk=licence.pk).exists():
-            raise Conflict(_("%(licence)s was retired already.") % {"licence": licence})
+            raise Conflict(_("%(licence)s has already been retired.") % {"licence": licence})
         kept = [LicenceText(v.name, v.language, v.text) for v in current.exclude(pk=licence.pk)]
         replace_licences(model=model, licences=kept, actor=actor)

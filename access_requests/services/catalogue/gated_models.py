@@ -336,7 +336,7 @@ def _check_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], Li
             )
     found = {(licence.name, licence.language): licence for licence in licences}
     if len(found) != len(licences):
-        raise Invalid(_("Two licence texts have the same file name and language: name them apart."))
+        raise Invalid(_("Two licence texts have the same file name and language: rename one of them."))
     return found
 
 

@@ -30,9 +30,7 @@ def spend(endpoint: str, *, urgent: bool) -> None:
     if not spent:
         side.refresh_from_db()
         ends = max(filter(None, [side.closed_until, side.window_started_at + WINDOW * (side.calls >= most)]))
-        raise Limited(
-            "the calls allowed there are used up for now", max(1, round((ends - now).total_seconds()))
-        )
+        raise Limited("the call limit for it is reached", max(1, round((ends - now).total_seconds())))
 
 
 def close(endpoint: str, seconds: int) -> None:

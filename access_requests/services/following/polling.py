@@ -172,7 +172,7 @@ def _changes_after_failure(followed: FollowedRepo, error: FarError) -> dict[str,
     """Return what a failed poll writes: the problem, and a pause that grows with the failures, or is as long as required."""
     if isinstance(error, Limited):
         pause = timedelta(seconds=error.seconds + random.uniform(0, 5))  # noqa: S311 - spreads polls
-        problem = f"{followed.host} could not be asked: {error}. We try again when it allows that."
+        problem = f"{followed.host} could not be asked: {error}. We will try again when it allows."
         # Our own used-up budget is not a failure of the remote.
         failed = failing(followed, problem) if error.there else {}
         return {**failed, "next_poll_at": timezone.now() + pause}

@@ -55,14 +55,14 @@ def trust_repository(
         if mine.filter(issuer=issuer, model=model, **conditions).exists():
             raise Conflict(
                 _(
-                    "You trust this repository under these conditions already: "
+                    "You already trust this repository under these conditions: "
                     "if it was deleted and made again, remove it here first."
                 ),
                 field="repository",
             )
         if mine.count() >= MOST_TRUSTED:
             raise Invalid(
-                _("You trust %(most)s repositories already: remove one first.") % {"most": MOST_TRUSTED}
+                _("You already trust %(most)s repositories: remove one first.") % {"most": MOST_TRUSTED}
             )
         trusted = TrustedRepository.objects.create(user=user, issuer=issuer, model=model, **conditions)
         data = {"trusted": trusted.pk, "issuer": issuer} | {k: v for k, v in conditions.items() if v}

@@ -152,7 +152,7 @@ def submit_request(
         if locked.state == RequestState.DRAFT and locked.form_id != locked.model.form_id:
             raise Conflict(
                 _(
-                    "The owner changed the form while you filled it in. Your answers are kept: check them again."
+                    "The owner changed the form while you were filling it in. Your answers are kept: check them again."
                 )
             )
         form = GateForm.from_json(locked.form.schema)
@@ -268,9 +268,7 @@ def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int
     if not current:
         return []
     if {licence.pk for licence in current} != set(shown):
-        raise Conflict(
-            _("The licence changed while you were reading: read it again and agree to the new text.")
-        )
+        raise Conflict(_("The licence changed while you were reading it: read the new text and agree to it."))
     if not agreed:
         raise Invalid(_("Agree to the licence before you submit."), field="agree")
     for licence in current:

@@ -72,7 +72,7 @@ def issue_token(
     name, allowed = _check_wishes(name, expires_at), check_networks(networks)
     with recorded():
         grant = usable_grant(grant, user)
-        full = _("This grant has %(most)s tokens already: revoke one first.")
+        full = _("This grant already has %(most)s tokens: revoke one first.")
         _check_room(live_tokens(grant.tokens.filter(origin__in=BY_HAND)), name, full)
         return write_token(
             actor=actor or user,
@@ -108,7 +108,7 @@ def issue_person_token(
             user = lock_person(user.pk)
         check_person(user, kind)
         if origin == TokenOrigin.PAGE:
-            full = _("You have %(most)s tokens already: revoke one first.")
+            full = _("You already have %(most)s tokens: revoke one first.")
             _check_room(live_tokens(own_tokens(user).filter(origin=origin)), name, full)
         issued = write_token(
             actor=actor or user,

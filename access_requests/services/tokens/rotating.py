@@ -99,8 +99,7 @@ def _check_rotatable(old: AccessToken, user: User, now: datetime, *, stays: bool
     """Check the token and the number of tokens; those in their overlap count too, or rotation would have no limit."""
     if old.replaced_by_id:
         raise Conflict(
-            _("The token “%(name)s” was already rotated: rotate the one that replaced it.")
-            % {"name": old.name}
+            _("The token “%(name)s” has already been rotated: rotate its replacement.") % {"name": old.name}
         )
     if old.revoked_at or (old.expires_at and old.expires_at <= now):
         raise Conflict(
@@ -119,7 +118,7 @@ def _check_rotatable(old: AccessToken, user: User, now: datetime, *, stays: bool
     beside = old.grant.tokens.all() if old.grant else own_tokens(user)
     if live_tokens(beside.filter(origin__in=BY_HAND)).count() + stays > MOST_TOKENS:
         raise Conflict(
-            _("There are %(most)s live tokens already: revoke one first, or let the old one end now.")
+            _("There are already %(most)s live tokens: revoke one first, or let the old one end now.")
             % {"most": MOST_TOKENS}
         )
 

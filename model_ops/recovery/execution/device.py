@@ -145,7 +145,7 @@ class _CudaStream:
         self._stream.wait_event(event)
 
     def record(self) -> Event:
-        """Return an event on which waiting threads sleep, since the processor has hashes to compute."""
+        """Return an event that waiting threads sleep on, which leaves the processor free for hashes."""
         event: Event = torch.cuda.Event(blocking=True)
         self._stream.record_event(event)
         return event

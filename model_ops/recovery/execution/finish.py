@@ -26,7 +26,7 @@ _PART = 4 * 1024 * 1024
 
 
 def check_shard(plan: Plan, shard: ShardPlan, record: dict[str, Any], folder: Path, non_finite: str) -> None:
-    """Raise Failure if a finished shard holds forbidden values."""
+    """Raise Failure if a finished shard contains NaN or infinity and the plan refuses them."""
     found = non_finite_tensors([record])
     if found and non_finite == "refuse":
         name, count = next(iter(found.items()))

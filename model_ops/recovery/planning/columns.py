@@ -34,7 +34,7 @@ def panels(ref: TensorRef) -> list[tuple[int, int]]:
 
 
 def rows_at_once(rows: int, row_size: int, limit: int) -> int:
-    """Return the rows of `row_size` bytes in a chunk of about `limit` bytes: whole steps of every stream."""
+    """Return the rows of `row_size` bytes per chunk of about `limit` bytes, in whole steps of every stream."""
     unit = STREAMS * cascade_step(rows)
     return max(1, limit // (row_size * unit)) * unit
 
@@ -44,7 +44,7 @@ def column_blocks(ref: TensorRef) -> list[tuple[int, int]]:
 
     There are none if a block would be too large.
 
-    A rest of fewer than 32 columns joins the last block, since alone it would be added in another order.
+    Fewer than 32 remaining columns join the last block, since alone they would be summed in another order.
     """
     rows, columns = ref.shape
     most = min(_COLUMN_BLOCK // 4 // rows, READ // ref.item_size)

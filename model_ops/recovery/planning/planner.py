@@ -246,12 +246,12 @@ def check_disk(plan: Plan, target: Path, already: int = 0) -> None:
     try:
         free = shutil.disk_usage(next(folder for folder in (place, *place.parents) if folder.exists())).free
     except OSError as error:
-        raise Refusal(f"{target.name} cannot be made: {error.strerror}; choose another place.") from error
+        raise Refusal(f"{target.name} cannot be created: {error.strerror}; choose another place.") from error
     needed = plan.disk_needed - already
     if needed > free:
         raise Refusal(
-            f"There is not enough room for {target.name}: {needed} bytes are needed and {free} are free; "
-            "make room or choose another folder.",
+            f"There is not enough disk space for {target.name}: {needed} bytes are needed and {free} are free; "
+            "free some space or choose another folder.",
             lacks="room",
             bytes_needed=needed,
         )

@@ -35,11 +35,9 @@ def existing_result(plan: Plan, target: Path, non_finite: str) -> dict[str, Any]
         ):
             return manifest
     except OSError as error:
-        raise Refusal(
-            f"{target.name} cannot be looked at: {error.strerror}; choose another place."
-        ) from error
+        raise Refusal(f"{target.name} cannot be read: {error.strerror}; choose another place.") from error
     raise Refusal(
-        f"{target.name or target} exists and holds something else; choose another folder or move it away."
+        f"{target.name or target} already exists and contains something else; choose another folder or move it away."
     )
 
 

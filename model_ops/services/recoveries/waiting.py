@@ -202,7 +202,7 @@ def _due_rows(rows: QuerySet[Any]) -> QuerySet[Any]:
 
 
 def _split_fitting(rows: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-    """Return (those that may continue, those that do not fit yet); each one that continues takes from the free room."""
+    """Return (those that may continue, those that do not fit yet); each that continues uses up free disk space."""
     fitting, later, free = [], [], free_bytes()
     has_room: set[int] = set()  # recoveries whose shards wait for the room of all of them
     for row in rows:

@@ -139,7 +139,7 @@ def test_licence_changed_meanwhile_is_read_again(people: Any) -> None:
     response = people.post(licence=[old.pk])
     shown = page(response)
     assert response.status_code == 409
-    assert "The licence changed while you were reading" in shown
+    assert "The licence changed while you were reading it" in shown
     assert "Be better.\n" in shown
     assert TYPED["f5"] in shown
     assert not LicenceAcceptance.objects.exists()

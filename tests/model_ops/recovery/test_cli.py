@@ -97,7 +97,10 @@ def test_folder_with_something_else_is_refused(pair, tmp_path):
     (tmp_path / "out/mine.txt").write_text("mine")
     done = run("recover", pair, tmp_path / "out")
     assert done.returncode == 2
-    assert sentence(done) == "out exists and holds something else; choose another folder or move it away."
+    assert (
+        sentence(done)
+        == "out already exists and contains something else; choose another folder or move it away."
+    )
     assert plain.files_of(tmp_path / "out") == {"mine.txt": b"mine"}
 
 

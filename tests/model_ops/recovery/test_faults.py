@@ -250,7 +250,7 @@ def mounted(tmp_path):
 
 def test_disk_without_room_is_refused_before_writing(pair, mounted):
     small = mounted("1m")
-    with pytest.raises(Refusal, match="not enough room for out"):
+    with pytest.raises(Refusal, match="not enough disk space for out"):
         execute(make_plan(*pair), small / "out")
     assert list(small.iterdir()) == []
 
@@ -271,7 +271,7 @@ def test_disk_that_fills_up_under_way_is_one_sentence_and_goes_on_when_there_is_
     assert (recover(pair, small / "out"), capsys.readouterr().err) == (1, FULL.format(fourth))
     assert sorted(path.name for path in small.iterdir()) == ["another", "out.partial"]
     assert recover(pair, small / "out") == 2
-    assert "There is not enough room for out" in capsys.readouterr().err
+    assert "There is not enough disk space for out" in capsys.readouterr().err
     (small / "another").unlink()
     assert assert_goes_on(pair, small / "out", capsys) == 3
 

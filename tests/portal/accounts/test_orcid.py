@@ -41,7 +41,7 @@ def test_clean_orcid_with_any_single_digit_wrong_is_refused() -> None:
     right = "0000000218250097"
     for place in range(15):
         wrong = right[:place] + str((int(right[place]) + 1) % 10) + right[place + 1 :]
-        with pytest.raises(ValidationError, match="The last digit does not match the others"):
+        with pytest.raises(ValidationError, match="The check digit is wrong"):
             clean_orcid(wrong)
 
 

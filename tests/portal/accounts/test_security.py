@@ -132,7 +132,7 @@ def test_all_model_tokens_and_trusted_repositories_are_told(ada: Any, client: Cl
     form = {"issuer": "https://token.actions.githubusercontent.com", "repository": "acme/eval"}
     client.post("/me/trusted", form)
     assert kinds() == ["token.issued", "trusted.added"]
-    assert subjects() == ["A token “laptop” was made", "CI jobs of acme/eval are trusted"]
+    assert subjects() == ["Token “laptop” was created", "CI jobs of acme/eval are trusted"]
 
 
 @pytest.fixture

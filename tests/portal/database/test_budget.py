@@ -50,7 +50,7 @@ def test_default_of_web_processes_needs_no_more_connections_than_there_are(
     assert environment.web_processes(budget.FEWEST + budget.LEAST + budget.HEALTH) == 2
     assert environment.web_processes(1000) == environment.WEB_PROCESSES_BY_DEFAULT
     monkeypatch.setenv("GATEHOUSE_WEB_PROCESSES", "2")
-    with pytest.raises(ImproperlyConfigured, match=r"is 2, and .* are enough for 1"):
+    with pytest.raises(ImproperlyConfigured, match=r"is 2, and .* allow at most 1"):
         environment.web_processes(budget.FEWEST)
 
 

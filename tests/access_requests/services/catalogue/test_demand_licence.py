@@ -112,7 +112,7 @@ def test_debt_passes_to_the_next_version_and_acceptance_of_either_pays_it(people
         AccessCode.GRANTED,
         AccessCode.LICENCE_OWED,
     )
-    with pytest.raises(Conflict, match="changed while you were reading"):
+    with pytest.raises(Conflict, match="changed while you were reading it"):
         accept_licences(model=people.model, user=people.sam, shown=[demanded.pk])
     accept_licences(model=people.model, user=people.sam, shown=[current(people).pk])
     assert code(people, people.sam) == AccessCode.GRANTED
@@ -153,7 +153,7 @@ def test_old_texts_of_one_name_do_not_pay_for_another(people: Any) -> None:
     terms = LicenceText("terms.txt", "en", "More.\n")
     first = add_licence(model=people.model, licence=NEW, must_accept=True).licence
     second = add_licence(model=people.model, licence=terms, must_accept=True).licence
-    with pytest.raises(Conflict, match="changed while you were reading"):
+    with pytest.raises(Conflict, match="changed while you were reading it"):
         accept_licences(model=people.model, user=people.ada, shown=[first.pk])
     assert len(accept_licences(model=people.model, user=people.ada, shown=[first.pk, second.pk])) == 2
     assert code(people, people.ada) == AccessCode.GRANTED

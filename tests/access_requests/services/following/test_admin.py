@@ -65,7 +65,7 @@ def test_deciding_on_the_page_says_that_it_is_told_there(sides: Sides, staff_bro
     assert sides.place(name) == "accepted"
     decided = text(staff_browser(sides.rita), page("accessrequest", sides.remote(name).request))
     assert 'value="pending">Reopen' in decided
-    assert "The applicant gets it by email" not in decided
+    assert "Emailed to the applicant" not in decided
 
 
 def test_difference_is_shown_with_both_states_and_taken_with_one_click(

@@ -289,7 +289,7 @@ def test_limit_is_waited_for_and_shown(sides: Sides) -> None:
     followed = sides.poll()
     assert (followed.failures, followed.state) == (1, FollowState.FOLLOWING)
     assert followed.problem == (
-        f"{followed.host} could not be asked: it was asked too often. We try again when it allows that."
+        f"{followed.host} could not be asked: it was asked too often. We will try again when it allows."
     )
     assert 89 <= (followed.next_poll_at - now).total_seconds() < 120
     calls = len(sides.proxy.calls)

@@ -72,7 +72,7 @@ def test_overlap_never_prolongs_the_old_token_and_the_new_one_lives_as_long_as_i
 def test_token_is_rotated_once_and_its_successor_again(grant: Grant) -> None:
     old = made(grant)
     new = tokens.rotate_token(token=old.token, user=grant.user, overlap="1d")
-    with pytest.raises(Conflict, match="already rotated"):
+    with pytest.raises(Conflict, match="already been rotated"):
         tokens.rotate_token(token=old.token, user=grant.user, overlap="now")
     newest = tokens.rotate_token(token=new.token, user=grant.user, overlap="now")
     assert tokens.authenticate(newest.secret).name == "laptop"

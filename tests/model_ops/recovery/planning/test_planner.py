@@ -84,7 +84,7 @@ def test_plan_that_finds_no_room_is_refused(tmp_path):
         pytest.skip("This disk has room for 4 TB")
     make_plan(tmp_path / "base", tmp_path / "diff", Options(dtype="float16"))
     with pytest.raises(
-        Refusal, match=r"There is not enough room for out: \d+ bytes are needed and \d+ are free"
+        Refusal, match=r"There is not enough disk space for out: \d+ bytes are needed and \d+ are free"
     ):
         make_plan(tmp_path / "base", tmp_path / "diff", Options(dtype="float16"), target=tmp_path / "out")
 

@@ -274,7 +274,7 @@ def test_room_that_siblings_have_used_is_not_asked_for_again(plan, tmp_path, mon
     left = plan.bytes_to_write - sum(shard.size for shard in plan.shards[:2]) + 17 * 1024 * 1024
     usage = namedtuple("usage", "total used free")(10**9, 0, left)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(Refusal, match="not enough room"):
+    with pytest.raises(Refusal, match="not enough disk space"):
         execute(plan, tmp_path / "fresh")
     execute(plan, tmp_path / "out")
 
