@@ -48,6 +48,14 @@ CLOSED_STATES = (
 )
 
 
+class MessageKind(TextChoices):
+    """Who writes to whom about a request."""
+
+    NOTE = "note", _("note for reviewers")
+    SENT = "sent", _("message to the applicant")
+    ANSWER = "answer", _("message from the applicant")
+
+
 class Outcome(TextChoices):
     """What a reviewer can decide about a request; each decision is a row that is kept."""
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from access_requests.views import licences, machines, mine, oauth_api, requests, trusted
+from access_requests.views import licences, machines, messages, mine, oauth_api, requests, trusted
 
 urlpatterns = [
     path("me/", mine.mine, name="my_requests"),
@@ -17,6 +17,7 @@ urlpatterns = [
     path(".well-known/oauth-authorization-server", oauth_api.metadata, name="oauth_metadata"),
     path("<str:namespace>/<str:name>/request", requests.request_form, name="request_form"),
     path("<str:namespace>/<str:name>/request/submissions", requests.submissions, name="request_submissions"),
+    path("<str:namespace>/<str:name>/request/messages", messages.request_messages, name="request_messages"),
     path("<str:namespace>/<str:name>/request/withdraw", requests.withdraw, name="request_withdraw"),
     path("<str:namespace>/<str:name>/request/appeal", requests.appeal, name="request_appeal"),
     path("<str:namespace>/<str:name>/licences", licences.licences, name="licences"),

@@ -28,6 +28,7 @@ TABLES: dict[str, tuple[str, ...]] = {  # one that does not exist (yet) is skipp
     "access_requests_eventtolink": (),  # the same
     "access_requests_licenceacceptance": ("SELECT", "INSERT"),
     "access_requests_licenceversion": ("SELECT", "INSERT", "UPDATE (retired_at, must_accept_at)"),
+    "access_requests_message": ("SELECT", "INSERT"),
     "access_requests_submission": ("SELECT", "INSERT"),
     "access_requests_vote": ("SELECT", "INSERT", "UPDATE (ended_at)"),
     "django_migrations": ("SELECT",),

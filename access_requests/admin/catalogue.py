@@ -30,7 +30,14 @@ from access_requests.admin.base import (
     shown_number,
     signed_in,
 )
-from access_requests.admin.forms import AddModelForm, ChangeModelForm, FieldForm, LicenceForm, RoleForm
+from access_requests.admin.forms import (
+    AddModelForm,
+    ChangeModelForm,
+    FieldForm,
+    LicenceForm,
+    RoleForm,
+    TemplateForm,
+)
 from access_requests.cards import GateForm
 from access_requests.enums import WAITING_STATES
 from access_requests.errors import RuleError
@@ -48,6 +55,7 @@ from access_requests.services.catalogue.gated_models import (
     prepare_card,
     update_card,
 )
+from access_requests.services.catalogue.message_texts import remove_template, save_template
 from access_requests.services.catalogue.names import rename_model
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
 
@@ -287,6 +295,11 @@ class GatedModelAdmin(ReadOnlyAdmin):
                 name="access_requests_gatedmodel_licences",
             ),
             path("<path:object_id>/form/", wrap(self.fields_view), name="access_requests_gatedmodel_form"),
+            path(
+                "<path:object_id>/templates/",
+                wrap(self.templates_view),
+                name="access_requests_gatedmodel_templates",
+            ),
         ]
         return [*own, *super().get_urls()]
 
@@ -344,6 +357,34 @@ class GatedModelAdmin(ReadOnlyAdmin):
                 % {"count": added.asked},
             )
 
+    def templates_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the message templates, to change or remove, and a form for a new one; `?template=ID` opens one."""
+        model = self._owned(request, object_id)
+        if model is None:
+            return self.not_there(request, object_id)
+        number = request.GET.get("template", "")
+        known = model.message_templates.filter(
+            pk=number if number.isascii() and number.isdigit() and len(number) < 19 else 0
+        ).first()
+        stored = {"name": known.name, "text": known.text} if known else None
+        form = TemplateForm(request.POST or None, initial=stored)
+        if request.method == "POST" and form.is_valid():
+            given, actor = form.cleaned_data, signed_in(request)
+            try:
+                if "remove" in request.POST and known:
+                    remove_template(template=known, actor=actor)
+                    done = _("The template “%(name)s” is removed.") % {"name": known.name}
+                else:
+                    saved = save_template(model=model, template=known, actor=actor, **given)
+                    done = _("The template “%(name)s” is saved.") % {"name": saved.name}
+            except RuleError as error:
+                form.add_error(error.field or None, error.sentence)
+            else:
+                messages.success(request, done)
+                return redirect("admin:access_requests_gatedmodel_templates", model.pk)
+        rows = model.message_templates.all()
+        return self._page(request, model, "templates", {"form": form, "templates": rows, "known": known})
+
     def fields_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show how each field of the card was read, and let the owner correct it."""
         model = self._owned(request, object_id)
@@ -384,6 +425,10 @@ class GatedModelAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             **extra,
         }
-        titles = {"licences": _("Licence texts"), "form": _("Form fields")}
+        titles = {
+            "licences": _("Licence texts"),
+            "form": _("Form fields"),
+            "templates": _("Message templates"),
+        }
         context.setdefault("title", titles.get(name, name))
         return TemplateResponse(request, f"admin/access_requests/gatedmodel/{name}.html", context)

@@ -147,6 +147,20 @@ class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
         return {*super()._get_validation_exclusions(), "user", "model"}  # type: ignore[misc]
 
 
+class TemplateForm(forms.Form):
+    """A message template; the service checks the placeholders."""
+
+    name = forms.CharField(max_length=100, required=False, label=gettext_lazy("Name"))
+    text = forms.CharField(
+        required=False,
+        label=gettext_lazy("Text"),
+        widget=forms.Textarea(attrs={"rows": 8, "cols": 80, "dir": "auto"}),
+        help_text=gettext_lazy(
+            "Placeholders: {name}, {first_name} and {institution} of the applicant, {model}, {reviewer}, {date}."
+        ),
+    )
+
+
 class LicenceForm(forms.Form):
     """One licence text, uploaded or typed."""
 

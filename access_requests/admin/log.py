@@ -16,15 +16,16 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, gettext_noop, ngettext
 
-from access_requests.admin.base import ReadOnlyAdmin, say
+from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.admin.filters import DayFilter, ModelFilter, distinct_values
-from access_requests.enums import MailState
+from access_requests.enums import MailState, MessageKind
 from access_requests.errors import RuleError
-from access_requests.models import Event, MailServer, OutgoingMail
+from access_requests.models import AccessRequest, Event, MailServer, OutgoingMail
 from access_requests.search import OF_EMAIL, AnyOf, holds, models_like, of_people, people_like
 from access_requests.services.emails import mail_server
 from access_requests.services.emails.write import try_again
 from access_requests.services.event_log.protection import ADVICE, unprotected
+from access_requests.services.event_log.verify import WRITING
 
 MOST_COUNTED = 1_000
 NOT_SHOWN = gettext_noop(
@@ -72,7 +73,12 @@ class EventAdmin(ReadOnlyAdmin):
     readonly_fields = ["number", "moment", "actor_name", "pretty_data", "previous_hash", "hash"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
-        return super().get_queryset(request).defer("model__card").prefetch_related("texts")
+        """Return the events of the visitor's models, without notes that others wrote about the visitor's own requests."""
+        rows: QuerySet[Event] = super().get_queryset(request)
+        if not request.user.is_superuser:
+            own = AccessRequest.objects.filter(applicant=signed_in(request)).values("pk")
+            rows = rows.exclude(kind=WRITING[MessageKind.NOTE], request__in=own)
+        return rows.defer("model__card").prefetch_related("texts")
 
     def condition_for(self, request: HttpRequest, term: str) -> Q:
         """Search the kinds, writers, models and people of events; an event stores only their keys.

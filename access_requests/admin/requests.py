@@ -26,14 +26,16 @@ from access_requests.access.review_lists import review_entry
 from access_requests.admin.base import ReadOnlyAdmin, decided_models, signed_in
 from access_requests.admin.filters import ModelFilter, countries_of, distinct_values
 from access_requests.admin.review_page import review_page_context
-from access_requests.enums import WAITING_STATES, Outcome, Place, ReasonCode, RequestState
+from access_requests.enums import WAITING_STATES, MessageKind, Outcome, Place, ReasonCode, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, Vote
 from access_requests.models.requests import WAITING_FIRST
 from access_requests.panels import REQUEST_PANELS, show_panels
 from access_requests.search import OF_REQUEST, holds, of_people, people_like
+from access_requests.services.catalogue.message_texts import fill_template
 from access_requests.services.following.drift import remote_of
 from access_requests.services.requests.decide import record_decision
+from access_requests.services.requests.messages import add_note, send_message
 from access_requests.services.requests.move_between_lists import change_place
 from access_requests.services.requests.shown_answers import Change, changes_between
 from access_requests.services.requests.submissions import NewerSubmission
@@ -115,6 +117,17 @@ class WayBackForm(forms.Form):
     )
 
 
+class MessageForm(forms.Form):
+    """A note or a message to the applicant; the button says which."""
+
+    kind = forms.ChoiceField(choices=[(MessageKind.NOTE, "note"), (MessageKind.SENT, "message")])
+    message_words = forms.CharField(
+        required=False,
+        max_length=10_000,
+        widget=forms.Textarea(attrs={"rows": 4, "dir": "auto"}),
+    )
+
+
 @admin.register(AccessRequest)
 class AccessRequestAdmin(ReadOnlyAdmin):
     """The queue: waiting requests first, oldest first. Drafts are visible only to their authors."""
@@ -148,7 +161,12 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             self.admin_site.admin_view(require_POST(self.back_view)),
             name="access_requests_accessrequest_back",
         )
-        return [decide, back, *super().get_urls()]
+        message = path(
+            "<path:object_id>/message/",
+            self.admin_site.admin_view(require_POST(self.message_view)),
+            name="access_requests_accessrequest_message",
+        )
+        return [decide, back, message, *super().get_urls()]
 
     @admin.display(description=gettext_lazy("person"), ordering="last_name")
     def person(self, request: AccessRequest) -> str:
@@ -185,6 +203,12 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         asked = self._visible_request(request, object_id)
         if asked is None:
             return self.not_there(request, object_id)
+        if "fill" in request.POST:
+            filled = {
+                "reason_code": request.POST.get("reason_code", ""),
+                "words": self._with_template(request, asked, "words"),
+            }
+            return self._show_review(request, asked, DecisionForm(initial=filled))
         form = DecisionForm(request.POST)
         if not form.is_valid():
             return self._show_review(request, asked, form, status=422)
@@ -258,6 +282,39 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         self._say_done(request, asked, done)
         return redirect("admin:access_requests_accessrequest_change", asked.pk)
 
+    def message_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Store a note or send a message, depending on the button's value."""
+        asked = self._visible_request(request, object_id)
+        if asked is None:
+            return self.not_there(request, object_id)
+        if "fill" in request.POST:
+            filled = {"message_words": self._with_template(request, asked, "message_words")}
+            return self._show_review(request, asked, DecisionForm(), message=MessageForm(initial=filled))
+        form = MessageForm(request.POST)
+        if not form.is_valid():
+            return self._show_review(request, asked, DecisionForm(), message=form, status=422)
+        is_note = form.cleaned_data["kind"] == MessageKind.NOTE
+        write = add_note if is_note else send_message
+        try:
+            write(request=asked, reviewer=signed_in(request), words=form.cleaned_data["message_words"])
+        except RuleError as error:
+            form.add_error("message_words" if error.field == "words" else None, error.sentence)
+            return self._show_review(request, asked, DecisionForm(), message=form, status=error.status)
+        if is_note:
+            messages.success(request, _("The note is saved. The applicant does not see it."))
+        else:
+            messages.success(request, _("The message is sent to %(person)s.") % {"person": asked.full_name})
+        return redirect("admin:access_requests_accessrequest_change", asked.pk)
+
+    def _with_template(self, request: HttpRequest, asked: AccessRequest, name: str) -> str:
+        """Return what was typed in this field, followed by the chosen template, filled in."""
+        typed, chosen = request.POST.get(name, "").strip(), request.POST.get("template", "")
+        known = asked.model.message_templates.filter(
+            pk=chosen if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else 0
+        )
+        filled = [fill_template(one, request=asked, reviewer=signed_in(request)) for one in known]
+        return "\n\n".join(filter(None, [typed, *filled]))
+
     def _visible_request(self, request: HttpRequest, object_id: str) -> AccessRequest | None:
         asked = self.get_object(request, unquote(object_id))
         return asked if asked is not None and self.has_view_permission(request, asked) else None
@@ -278,6 +335,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         form: DecisionForm,
         *,
         back: WayBackForm | None = None,
+        message: MessageForm | None = None,
         changes: Sequence[Change] = (),
         status: int = 200,
     ) -> HttpResponse:
@@ -286,6 +344,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             **review_page_context(asked, request.user),
             "form": form,
             "back": back or WayBackForm(),
+            "message_form": message or MessageForm(),
             "changes": changes,
             "opts": self.opts,
             "title": _("%(person)s asks for %(model)s") % {"person": asked.full_name, "model": asked.model},

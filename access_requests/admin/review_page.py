@@ -13,6 +13,7 @@ from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
 from access_requests.services.requests.decide import check_may_decide
+from access_requests.services.requests.messages import may_read_notes, thread_of
 from access_requests.services.requests.shown_answers import answers_of, shown_versions
 
 MANY = 50  # other requests, and grants, on the page
@@ -22,11 +23,13 @@ MOST_STEPS = 200  # events, and decisions, of one request on the page
 def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
     """Return the template's context."""
     person, versions = request.applicant, shown_versions(request)
-    mine = decidable_models(reviewer)
+    mine, may_write = decidable_models(reviewer), may_read_notes(request, reviewer)
     decisions = _newest_rows(request.decisions.select_related("reviewer"))
     # The events of the request and of its grants, from two indexes.
     own_grants = list(request.grants.values_list("pk", flat=True))
-    history = Event.objects.filter(Q(request=request) | Q(grant__in=own_grants))
+    history = Event.objects.filter(Q(request=request) | Q(grant__in=own_grants)).exclude(
+        kind__startswith="message."
+    )
     events = _newest_rows(history.select_related("link").prefetch_related("texts"))
     # What was accepted with the request, and texts that holders had to accept later.
     later = Q(request=None, user=request.applicant_id, licence__model=request.model_id)
@@ -41,6 +44,9 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
         "answers": versions[0].answers if versions else answers_of(request.form, request.answers, ""),
         "submission": versions[0].submission.number if versions else 0,
         "versions": versions,
+        "thread": thread_of(request, notes=may_write),
+        "may_write": may_write,
+        "templates": request.model.message_templates.all(),
         "votes": request.votes.filter(ended_at__isnull=True).select_related("reviewer"),
         "acceptances": accepted.defer("licence__text").order_by("pk"),
         "decisions": decisions[-MOST_STEPS:],

@@ -4,6 +4,7 @@ audit      the event log: events, their texts, the links of the chain
 catalogue  gated models, rendered cards, former ids, namespaces, form and licence versions, roles
 grants     grants and access tokens
 lists      each person's place in the Hub's lists, for reading a page by index
+messages   notes and messages about a request, and message templates
 oauth      machines, device codes, refresh tokens, trusted repositories, exchanges, issuers' keys
 outbox     outgoing emails, and the mail server's pause
 remote     followed repositories: people and requests there, decisions still to be reported, troubles
@@ -23,6 +24,7 @@ from access_requests.models.catalogue import (
 )
 from access_requests.models.grants import AccessToken, Grant
 from access_requests.models.lists import ListPlace
+from access_requests.models.messages import Message, MessageTemplate
 from access_requests.models.oauth import (
     DeviceCode,
     IssuerKeys,
@@ -64,6 +66,8 @@ __all__ = [
     "ListPlace",
     "Machine",
     "MailServer",
+    "Message",
+    "MessageTemplate",
     "ModelRole",
     "Namespace",
     "OutgoingMail",

@@ -12,6 +12,7 @@ from access_requests.access.permissions import is_owner
 from access_requests.panels import MODEL_PANELS, show_panels
 from access_requests.services.catalogue.rendered_texts import card_page_of
 from access_requests.views.common import known_model
+from access_requests.views.messages import thread_for
 from portal.pages.card import facts
 from portal.pages.commands import commands
 from portal.pages.standing import standing_of
@@ -26,6 +27,7 @@ def model_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     context = {
         "model": model,
         "standing": standing_of(request.user, model),
+        "thread": thread_for(request.user, model),
         "summary": page.summary,
         "card": mark_safe(page.html),  # noqa: S308 - cleaned by nh3 when it was made
         "facts": facts(model),

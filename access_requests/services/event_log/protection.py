@@ -1,4 +1,4 @@
-"""Ask the database how the portal's own role could change the event log and the licences."""
+"""Ask the database how the portal's own role could change the event log and other evidence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADVICE = gettext_noop(
 )
 SUPERUSER = gettext_noop(
     "The portal's database role %(role)s is a superuser: "
-    "it could change or delete events, licence texts and acceptances."
+    "it could change or delete events, submissions, messages, licence texts and acceptances."
 )
 OWNS_TABLES = gettext_noop(
     "The portal's database role %(role)s owns %(tables)s: "
@@ -44,6 +44,9 @@ PROTECTED: dict[str, tuple[str, ...]] = {
     "access_requests_eventlink": (),
     "access_requests_licenceacceptance": (),
     "access_requests_licenceversion": ("retired_at", "must_accept_at"),
+    "access_requests_message": (),
+    "access_requests_submission": (),
+    "access_requests_vote": ("ended_at",),
 }
 FILLED_BY_TRIGGER = {"access_requests_eventlink"}
 ROLE = "SELECT rolname, rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user"

@@ -1,4 +1,4 @@
-"""Verify the whole event log: chain, anchors, licence texts, submissions, and a head that was kept elsewhere."""
+"""Verify the whole event log: chain, anchors, licence texts, submissions, messages, and a head that was kept elsewhere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from typing import Any
 from django.db.models import F
 
 from access_requests.cards import GateForm
+from access_requests.enums import MessageKind
 from access_requests.errors import Invalid
-from access_requests.models import AccessRequest, Event, LicenceAcceptance, LicenceVersion, Submission
+from access_requests.models import (
+    AccessRequest,
+    Event,
+    LicenceAcceptance,
+    LicenceVersion,
+    Message,
+    Submission,
+)
 from access_requests.models.submissions import ADDRESS, ANSWER
 from access_requests.request_form.answers import known_columns
 from access_requests.services.event_log.anchors import check_anchors
@@ -20,6 +28,11 @@ from access_requests.services.event_log.append import FIRST_HASH, hashes_of, one
 MOST = 20  # sentences of each kind
 RECORDED = "request.recorded"  # for a request that was submitted before there were submissions
 SUBMITTING = ("request.submitted", "request.changed", "request.imported", RECORDED)
+WRITING: dict[str, str] = {  # kind of message -> kind of its event
+    MessageKind.NOTE: "message.noted",
+    MessageKind.SENT: "message.sent",
+    MessageKind.ANSWER: "message.answered",
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ def verify_log(*, expect: str = "") -> LogReport:
     problems += anchors.problems
     problems += licence_problems()
     problems += submission_problems()
+    problems += message_problems()
     if expected is not None:
         number, hash = expected
         known = hashes_of([number]).get(number) if number else FIRST_HASH
@@ -139,6 +153,27 @@ def submission_problems() -> list[str]:
             if len(problems) >= MOST:
                 break
     return problems[:MOST]
+
+
+def message_problems() -> list[str]:
+    """Compare each note and message with its event, whose text the chain's check covers."""
+    with one_moment():
+        problems = []
+        for row in Message.objects.select_related("event").order_by("pk").iterator(chunk_size=1000):
+            event, kind = row.event, WRITING.get(row.kind)
+            said = (event.kind, event.request_id, event.actor_id, event.at)
+            if said != (kind, row.request_id, row.author_id, row.at):
+                problems.append(
+                    f"Message {row.pk} about request #{row.request_id} is not what its event says: it was changed."
+                )
+            if len(problems) == MOST:
+                return problems
+        lost = Event.objects.filter(kind__in=WRITING.values(), message=None)
+        for event in lost.order_by("pk")[: MOST - len(problems)]:
+            problems.append(
+                f"A message about request #{event.request_id} was removed (event {event.number})."
+            )
+    return problems
 
 
 def _submitted_at(event: Event) -> datetime | None:
