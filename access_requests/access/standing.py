@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, FilteredRelation, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, F, FilteredRelation, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
@@ -110,15 +110,17 @@ def _read_standing(row: tuple[Any, ...], user: Any) -> tuple[GatedModel, Standin
 
 
 def owed(grant: str = "") -> QuerySet[LicenceVersion]:
-    """Return the texts that a grant's holder must accept first, for `Exists` on a row with grant fields named `grant...`.
+    """Return the binding texts that a grant's holder must accept first, for `Exists` on a row with grant fields named `grant...`.
 
     For access without a request, texts of that time count as accepted and only newer ones are owed.
     """
+    # Before there was a binding text, each language was accepted by itself.
+    of_licence = Q(IsNull(F("binding"), False)) | Q(licence__language=OuterRef("language"))
     accepted = LicenceAcceptance.objects.filter(
+        of_licence,
         user=OuterRef(OuterRef(f"{grant}user")),
         licence__model=OuterRef("model"),
         licence__name=OuterRef("name"),
-        licence__language=OuterRef("language"),
         accepted_at__gte=OuterRef("must_accept_at"),
     )
     newer = Q(must_accept_at__gt=OuterRef(f"{grant}starts_at"))
@@ -126,6 +128,7 @@ def owed(grant: str = "") -> QuerySet[LicenceVersion]:
         newer | Q(IsNull(OuterRef(f"{grant}request"), False)),
         ~Exists(accepted),
         model=OuterRef(f"{grant}model"),
+        binding=True,
         retired_at__isnull=True,
         must_accept_at__isnull=False,
     )
@@ -137,6 +140,6 @@ def owing(grants: QuerySet[Grant]) -> QuerySet[Any]:
 
 
 def owed_licences(grant: Grant) -> list[LicenceVersion]:
-    """Return the texts that the holder of this grant must accept before further downloads."""
+    """Return the binding texts that the holder of this grant must accept before further downloads."""
     found = Grant.objects.filter(pk=grant.pk).values_list(ArraySubquery(owed().values("pk")), flat=True).get()
     return list(LicenceVersion.objects.filter(pk__in=found).order_by("pk"))

@@ -55,6 +55,7 @@ from access_requests.services.catalogue.gated_models import (
     prepare_card,
     update_card,
 )
+from access_requests.services.catalogue.languages import bind_language, current_licences
 from access_requests.services.catalogue.message_texts import remove_template, save_template
 from access_requests.services.catalogue.names import rename_model
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
@@ -62,7 +63,7 @@ from access_requests.services.catalogue.rendered_texts import gate_texts_of
 
 class LicenceInline(admin.TabularInline):  # type: ignore[type-arg]
     model = LicenceVersion
-    fields = readonly_fields = ("text_link", "language", "digest", "created_at", "retired_at")
+    fields = readonly_fields = ("text_link", "language", "binding", "digest", "created_at", "retired_at")
     extra = 0
     can_delete = False
     verbose_name_plural = gettext_lazy("licence texts (immutable; a change makes a new version)")
@@ -310,10 +311,10 @@ class GatedModelAdmin(ReadOnlyAdmin):
             return self.not_there(request, object_id)
         form = (
             LicenceForm(request.POST or None, request.FILES or None)
-            if "retire" not in request.POST
+            if not {"retire", "bind"} & request.POST.keys()
             else LicenceForm()
         )
-        if request.method == "POST" and ("retire" in request.POST or form.is_valid()):
+        if request.method == "POST" and (not form.is_bound or form.is_valid()):
             try:
                 with transaction.atomic():
                     self._change_licences(request, model, form)
@@ -321,15 +322,22 @@ class GatedModelAdmin(ReadOnlyAdmin):
                 return redirect("admin:access_requests_gatedmodel_licences", model.pk)
             except RuleError as error:
                 say(request, error)
-        current = model.licence_versions.filter(retired_at__isnull=True).defer("text")
-        return self._page(request, model, "licences", {"form": form, "licences": current})
+        return self._page(request, model, "licences", {"form": form, "licences": current_licences(model)})
 
     def _change_licences(self, request: HttpRequest, model: GatedModel, form: LicenceForm) -> None:
-        if number := request.POST.get("retire"):
+        if not form.is_bound:
+            number = request.POST.get("retire") or request.POST.get("bind", "")
             licence = model.licence_versions.filter(
-                pk=number if number.isdecimal() and len(number) < 19 else 0
+                pk=number if number.isascii() and number.isdecimal() and len(number) < 19 else 0
             ).first()
-            if licence is not None:
+            if licence is not None and "bind" in request.POST:
+                bind_language(model=model, licence=licence, actor=signed_in(request))
+                messages.success(
+                    request,
+                    _("The text of %(name)s in %(language)s binds now.")
+                    % {"name": licence.name, "language": licence.language},
+                )
+            elif licence is not None:
                 retire_licence(model=model, licence=licence, actor=signed_in(request))
                 messages.success(
                     request,
@@ -338,7 +346,10 @@ class GatedModelAdmin(ReadOnlyAdmin):
                 )
             return
         text = LicenceText(
-            form.cleaned_data["name"], form.cleaned_data["language"], form.cleaned_data["text"]
+            form.cleaned_data["name"],
+            form.cleaned_data["language"],
+            form.cleaned_data["text"],
+            binding=form.cleaned_data["binding"] or None,
         )
         added = add_licence(
             model=model, licence=text, must_accept=form.cleaned_data["must_accept"], actor=signed_in(request)

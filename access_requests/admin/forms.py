@@ -183,6 +183,13 @@ class LicenceForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 14, "cols": 100, "dir": "auto"}),
         label=gettext_lazy("Text"),
     )
+    binding = forms.BooleanField(
+        required=False,
+        label=gettext_lazy("This language binds"),
+        help_text=gettext_lazy(
+            "Texts of one name are one licence in several languages. The first one binds, and the others are translations, unless you say otherwise here."
+        ),
+    )
     must_accept = forms.BooleanField(
         required=False,
         label=gettext_lazy("Must be accepted again"),

@@ -33,7 +33,9 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
     events = _newest_rows(history.select_related("link").prefetch_related("texts"))
     # What was accepted with the request, and texts that holders had to accept later.
     later = Q(request=None, user=request.applicant_id, licence__model=request.model_id)
-    accepted = LicenceAcceptance.objects.filter(Q(request=request) | later).select_related("licence")
+    accepted = LicenceAcceptance.objects.filter(Q(request=request) | later).select_related(
+        "licence", "binding"
+    )
     return {
         "asked": request,
         "person": person,
@@ -48,7 +50,7 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
         "may_write": may_write,
         "templates": request.model.message_templates.all(),
         "votes": request.votes.filter(ended_at__isnull=True).select_related("reviewer"),
-        "acceptances": accepted.defer("licence__text").order_by("pk"),
+        "acceptances": accepted.defer("licence__text", "binding__text").order_by("pk"),
         "decisions": decisions[-MOST_STEPS:],
         "other_requests": _rows_of_person(AccessRequest, person, mine, "applicant")
         .exclude(pk=request.pk)

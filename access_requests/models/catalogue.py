@@ -163,11 +163,19 @@ class FormVersion(models.Model):
 
 
 class LicenceVersion(models.Model):
-    """One immutable text in one language; each acceptance points to one."""
+    """One immutable text in one language; each acceptance points to one.
+
+    The current texts of one name are one licence in several languages, of which exactly one binds.
+    """
 
     model = models.ForeignKey(GatedModel, models.PROTECT, related_name="licence_versions")
     name = models.CharField(max_length=200, help_text=_("File name, as it is offered for download."))
     language = models.CharField(max_length=35, default="en", help_text=_("BCP 47 tag."))
+    binding = models.BooleanField(
+        default=True,
+        db_default=True,
+        help_text=_("Whether this language binds; the other texts of this name are translations."),
+    )
     text = models.TextField()
     sha256 = models.CharField("SHA-256", max_length=64, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -179,7 +187,7 @@ class LicenceVersion(models.Model):
         blank=True,
         editable=False,
         help_text=_(
-            "Holders of grants who have not accepted this name and language since then are refused until they do."
+            "Holders of grants who have not accepted this licence since then are refused until they do."
         ),
     )
 
@@ -191,7 +199,12 @@ class LicenceVersion(models.Model):
                 fields=["model", "name", "language"],
                 condition=models.Q(retired_at__isnull=True),
                 name="one_current_licence_per_name_and_language",
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["model", "name"],
+                condition=models.Q(retired_at__isnull=True, binding=True),
+                name="one_binding_language_per_licence",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -176,9 +176,9 @@ class AccessRequest(models.Model):
 
 
 class LicenceAcceptance(models.Model):
-    """Who agreed to which text and when, with a request or later.
+    """Who agreed to which text and when, with a request or later: the text shown, and the text that binds.
 
-    The digest is of the text that was shown.
+    `binding` is empty in acceptances of earlier versions: the text shown was the binding one.
     """
 
     request = models.ForeignKey(
@@ -188,18 +188,24 @@ class LicenceAcceptance(models.Model):
     licence = models.ForeignKey(LicenceVersion, models.PROTECT, related_name="acceptances")
     language = models.CharField(max_length=35)
     sha256 = models.CharField(_("SHA-256 of the text shown"), max_length=64)
+    binding = models.ForeignKey(
+        LicenceVersion, models.PROTECT, null=True, blank=True, db_index=False, related_name="+"
+    )
+    binding_sha256 = models.CharField(
+        _("SHA-256 of the binding text"), max_length=64, blank=True, db_default=""
+    )
     accepted_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         verbose_name = _("licence acceptance")
         constraints = [
             models.UniqueConstraint(
-                fields=["request", "licence"], name="one_acceptance_per_request_and_text"
+                fields=["request", "binding"], name="one_acceptance_per_request_and_binding"
             ),
             models.UniqueConstraint(
-                fields=["user", "licence"],
+                fields=["user", "binding"],
                 condition=Q(request__isnull=True),
-                name="one_acceptance_per_person_and_text",
+                name="one_acceptance_per_person_and_binding",
             ),
         ]
 

@@ -7,6 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from access_requests.models import LicenceVersion
+from access_requests.services.catalogue.languages import current_licences
 from access_requests.views.common import known_model
 
 
@@ -14,7 +15,7 @@ from access_requests.views.common import known_model
 def licences(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     """Show the current texts."""
     model = known_model(request, namespace, name)
-    texts = model.licence_versions.filter(retired_at__isnull=True)
+    texts = [text for licence in current_licences(model) for text in licence.texts]
     return render(request, "access_requests/licences.html", {"model": model, "licences": texts})
 
 

@@ -21,6 +21,7 @@ from access_requests.enums import EDITABLE_STATES, WAITING_STATES, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, FormVersion, GatedModel
 from access_requests.request_form.builder import RequestForm, build_request_form
+from access_requests.services.catalogue.languages import licences_for_reader
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
 from access_requests.services.requests.shown_answers import shown_versions
 from access_requests.services.requests.submissions import newest_number
@@ -54,8 +55,8 @@ class Page:
     problem: RuleError | None = None
     submission: int = 0  # the number of the newest one that the page was made from; 0 for none
 
-    def context(self) -> dict[str, Any]:
-        licences = list(self.model.licence_versions.filter(retired_at__isnull=True))
+    def context(self, accept_language: str) -> dict[str, Any]:
+        licences = licences_for_reader(self.model, accept_language)
         asks_itself = bool(self.form.gate.fields_for("licence"))
         decision = self.request.decisions.order_by("-pk").first() if self.request else None
         return {
@@ -120,7 +121,12 @@ def _form_of_version(version: FormVersion, **options: Any) -> RequestForm:
 
 
 def _show_page(request: HttpRequest, page: Page, status: int = 200) -> HttpResponse:
-    return render(request, "access_requests/request_form.html", page.context(), status=status)
+    return render(
+        request,
+        "access_requests/request_form.html",
+        page.context(request.headers.get("Accept-Language", "")),
+        status=status,
+    )
 
 
 def _take_posted(request: HttpRequest, model: GatedModel) -> HttpResponse:

@@ -21,6 +21,7 @@ from access_requests.errors import RuleError
 from access_requests.models import AccessToken, GatedModel
 from access_requests.panels import ACCESS_PANELS, show_panels
 from access_requests.services.catalogue.demand_licence import accept_licences
+from access_requests.services.catalogue.languages import licences_for_reader
 from access_requests.services.catalogue.rendered_texts import card_page_of
 from access_requests.services.tokens import issue_token, show_first_token
 from access_requests.services.tokens.issuing import BY_HAND
@@ -123,7 +124,9 @@ def _render_access(
         "problem_field": problem.field if problem else "",
     }
     if access.code == AccessCode.LICENCE_OWED and access.grant:
-        context["licences"] = owed_licences(access.grant)
+        context["licences"] = licences_for_reader(
+            model, request.headers.get("Accept-Language", ""), owed=owed_licences(access.grant)
+        )
         return render(request, "portal/licence_owed.html", context, status=status)
     if not access.allowed or (model.is_gated and access.grant is None):
         return render(request, "portal/no_access.html", context, status=200 if access.allowed else 403)

@@ -31,7 +31,9 @@ def model_page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         "summary": page.summary,
         "card": mark_safe(page.html),  # noqa: S308 - cleaned by nh3 when it was made
         "facts": facts(model),
-        "licences": model.licence_versions.filter(retired_at__isnull=True).defer("text"),
+        "licences": model.licence_versions.filter(retired_at__isnull=True)
+        .order_by("name", "-binding", "pk")
+        .defer("text"),
         "panels": show_panels(MODEL_PANELS, model, request),
         "commands": commands(model),
         "chat_format": page.chat_format,

@@ -13,6 +13,7 @@ from access_requests.access.access import live_grant
 from access_requests.access.standing import owed_licences, owing
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel, Grant, LicenceAcceptance, LicenceVersion, ModelRole
+from access_requests.services.catalogue.languages import accepted_licences, current_licences
 from access_requests.services.emails.write import queue_mail
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import keep_model, lock_model, lock_person
@@ -37,6 +38,11 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
         if locked.retired_at is not None:
             raise Conflict(
                 _("%(licence)s was retired: choose the text that replaced it.") % {"licence": locked}
+            )
+        if not locked.binding:
+            raise Conflict(
+                _("%(licence)s is a translation: require the text that binds, or make this language binding.")
+                % {"licence": locked}
             )
         if locked.must_accept_at == locked.created_at:
             return 0
@@ -79,8 +85,8 @@ def accept_licences(
 ) -> list[LicenceAcceptance]:
     """Store that a holder accepts the texts that they owe; downloads work again at once. Idempotent.
 
-    `shown` are the ids of the texts on the page: if another one is owed, nothing is accepted and the person must read
-    again.
+    `shown` are the ids of the texts on the page, in any language: if another licence is owed, nothing is accepted and the
+    person must read again.
     """
     with recorded():
         lock_person(user.pk)
@@ -92,17 +98,19 @@ def accept_licences(
                 % {"model": model, "address": model.address()}
             )
         owed = owed_licences(grant)
-        if not {licence.pk for licence in owed} <= set(shown):
-            raise Conflict(
-                _("The licence changed while you were reading it: read the new text and agree to it.")
-            )
+        read = accepted_licences([one for one in current_licences(model) if one.binding in owed], shown)
         if owed and not agreed:
             raise Invalid(_("Tick the box to agree. You cannot download until you do."), field="agree")
         made = [
             LicenceAcceptance.objects.create(
-                user=user, licence=one, language=one.language, sha256=LicenceVersion.digest(one.text)
+                user=user,
+                licence=one.text,
+                language=one.text.language,
+                sha256=one.text.sha256,
+                binding=one.binding,
+                binding_sha256=one.binding.sha256,
             )
-            for one in owed
+            for one in read
         ]
         if made:
             append_event(
@@ -111,6 +119,9 @@ def accept_licences(
                 model=model,
                 request=grant.request,
                 grant=grant,
-                data={"licences": [licence.sha256 for licence in owed]},
+                data={
+                    "licences": [one.text.sha256 for one in read],
+                    "binding": [one.binding.sha256 for one in read],
+                },
             )
     return made

@@ -155,7 +155,8 @@ def add_licence(
 ) -> AddedLicence:
     """Add a text, or a new version of the one with this name and language; new applicants must accept it.
 
-    With `must_accept`, holders of a grant must accept it as well before they download again.
+    With `must_accept`, holders of a grant must accept it as well before they download again. Only the text that binds can be
+    required: the first text of its name does, and another one if it says so.
     """
     with recorded():
         lock_model(model.pk)
@@ -178,5 +179,10 @@ def retire_licence(*, model: GatedModel, licence: LicenceVersion, actor: User | 
         current = LicenceVersion.objects.filter(model=model, retired_at__isnull=True)
         if not current.filter(pk=licence.pk).exists():
             raise Conflict(_("%(licence)s has already been retired.") % {"licence": licence})
+        if licence.binding and current.filter(name=licence.name).count() > 1:
+            raise Conflict(
+                _("%(licence)s binds: make another language binding first, or retire its translations.")
+                % {"licence": licence}
+            )
         kept = [LicenceText(v.name, v.language, v.text) for v in current.exclude(pk=licence.pk)]
         replace_licences(model=model, licences=kept, actor=actor)

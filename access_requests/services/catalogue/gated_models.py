@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -62,11 +62,12 @@ LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 @dataclass(frozen=True)
 class LicenceText:
-    """One licence text: file name, BCP 47 language, text."""
+    """One licence text: file name, BCP 47 language, text, and whether it is the one that binds (None: not said)."""
 
     name: str
     language: str
     text: str
+    binding: bool | None = None
 
 
 def check_repo_id(repo_id: str) -> str:
@@ -284,13 +285,20 @@ def replace_licences(
 ) -> list[LicenceVersion]:
     """Replace the current texts: unchanged ones stay, changed ones get a new version, missing ones are retired.
 
-    Holders who must accept a text may accept its new version instead.
+    Texts of one name are one licence, and one of them binds: the one that says so, or else the one that bound before, English,
+    or the first. Holders who must accept a licence may accept its new version instead.
     """
     wanted = _check_licences(licences)
     with recorded():
         lock_model(model.pk)
         current = {(v.name, v.language): v for v in model.licence_versions.filter(retired_at__isnull=True)}
-        kept = {key for key, v in current.items() if key in wanted and v.text == wanted[key].text}
+        bound = {v.name: v for v in current.values() if v.binding}
+        binding = _binding_languages(wanted.values(), {name: v.language for name, v in bound.items()})
+        kept = {
+            key
+            for key, v in current.items()
+            if key in wanted and v.text == wanted[key].text and v.binding == (binding[v.name] == v.language)
+        }
         retired = [version for key, version in current.items() if key not in kept]
         LicenceVersion.objects.filter(pk__in=[v.pk for v in retired]).update(retired_at=timezone.now())
         fresh = [
@@ -298,9 +306,10 @@ def replace_licences(
                 model=model,
                 name=text.name,
                 language=text.language,
+                binding=(binds := binding[text.name] == text.language),
                 text=text.text,
                 sha256=LicenceVersion.digest(text.text),
-                must_accept_at=current[key].must_accept_at if key in current else None,
+                must_accept_at=bound[text.name].must_accept_at if binds and text.name in bound else None,
             )
             for key, text in wanted.items()
             if key not in kept
@@ -314,6 +323,25 @@ def replace_licences(
                 data={"added": [v.sha256 for v in fresh], "retired": [v.sha256 for v in retired]},
             )
     return fresh
+
+
+def _binding_languages(texts: Iterable[LicenceText], before: dict[str, str]) -> dict[str, str]:
+    """Return the binding language of each licence; `before` is what bound until now, by name.
+
+    Raises `Invalid` if two texts of one name say that they bind.
+    """
+    found: dict[str, str] = {}
+    by_name: dict[str, list[LicenceText]] = {}
+    for text in texts:
+        by_name.setdefault(text.name, []).append(text)
+    for name, of_name in by_name.items():
+        said = [text.language for text in of_name if text.binding]
+        if len(said) > 1:
+            raise Invalid(_("Two texts of %(name)s are said to bind: choose one language.") % {"name": name})
+        open_to = [text.language for text in of_name if text.binding is not False]
+        preferred = [language for language in (before.get(name, ""), "en") if language in open_to]
+        found[name] = [*said, *preferred, *open_to, of_name[0].language][0]
+    return found
 
 
 def _check_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], LicenceText]:

@@ -111,9 +111,20 @@ def licence_problems() -> list[str]:
                     f"{_name_licence(licence)} has a SHA-256 that no event of the log names: it was replaced."
                 )
         otherwise = LicenceAcceptance.objects.exclude(sha256=F("licence__sha256"))
+        bound = LicenceAcceptance.objects.filter(binding__isnull=False).exclude(
+            binding_sha256=F("binding__sha256"),
+            binding__binding=True,
+            binding__model=F("licence__model"),
+            binding__name=F("licence__name"),
+        )
         for accepted in otherwise.select_related("licence__model").defer("licence__text")[:MOST]:
             problems.append(
                 f"{_name_licence(accepted.licence)} has another SHA-256 than user {accepted.user_id} accepted: one of them was changed."
+            )
+        for accepted in bound.select_related("licence__model").defer("licence__text")[:MOST]:
+            problems.append(
+                f"The binding text that user {accepted.user_id} accepted with {_name_licence(accepted.licence)} is another one: "
+                "one of them was changed."
             )
     return problems[:MOST]
 

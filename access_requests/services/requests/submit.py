@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -21,6 +21,7 @@ from access_requests.models import (
     LicenceAcceptance,
 )
 from access_requests.request_form.answers import eu_refusal, known_columns, missing_fields, profile_initial
+from access_requests.services.catalogue.languages import accepted_licences, current_licences
 from access_requests.services.emails.write import queue_mail
 from access_requests.services.event_log.append import append_event, recorded
 from access_requests.services.locks import keep_model, lock_person, lock_request
@@ -138,8 +139,8 @@ def submit_request(
     A request that waits is changed: the answers become its next submission, it keeps its state and its place, and its
     votes end. Equal answers change nothing.
 
-    `licences_shown` are the ids of the texts on the page: if they are no longer the current ones, nothing is accepted
-    and the person must read again. `seen` is the number of the newest submission that the applicant saw, 0 for none: if
+    `licences_shown` are the ids of the texts on the page, one for each licence, in any language: if one of them is no longer
+    current, nothing is accepted and the person must read again. `seen` is the number of the newest submission that the applicant saw, 0 for none: if
     there is another one, from another tab, this raises `Conflict`.
     """
     with recorded():
@@ -177,8 +178,8 @@ def submit_request(
         _check_complete(form, locked)
         locked.address, locked.draft = address, None
         locked.save()
-        accepted = _accept_licences(locked, form, licences_shown, agreed)
-        data = {"licences": accepted, **submission_data(locked, number + 1)}
+        accepted = _accept_licences(locked, licences_shown, agreed)
+        data = {**accepted, **submission_data(locked, number + 1)}
         if locked.state in WAITING_STATES:
             _change_waiting(locked, applicant, data)
             return locked
@@ -263,21 +264,30 @@ def _check_complete(form: GateForm, request: AccessRequest) -> None:
         raise NotAllowed(refusal)
 
 
-def _accept_licences(request: AccessRequest, form: GateForm, shown: Sequence[int], agreed: bool) -> list[str]:
-    current = list(request.model.licence_versions.filter(retired_at__isnull=True))
-    if not current:
-        return []
-    if {licence.pk for licence in current} != set(shown):
-        raise Conflict(_("The licence changed while you were reading it: read the new text and agree to it."))
-    if not agreed:
+def _accept_licences(request: AccessRequest, shown: Collection[int], agreed: bool) -> dict[str, list[str]]:
+    """Store the acceptance of each licence, once for each binding text, and return the event's facts about them."""
+    read = accepted_licences(current_licences(request.model), shown)
+    if read and not agreed:
         raise Invalid(_("Agree to the licence before you submit."), field="agree")
-    for licence in current:
-        LicenceAcceptance.objects.get_or_create(
-            request=request,
-            licence=licence,
-            defaults={"user": request.applicant, "language": licence.language, "sha256": licence.sha256},
-        )
-    return [licence.sha256 for licence in current]
+    accepted = {
+        one.binding_id or one.licence_id: one
+        for one in LicenceAcceptance.objects.filter(request=request).order_by("pk")
+    }
+    for one in read:
+        if one.binding.pk not in accepted:
+            accepted[one.binding.pk] = LicenceAcceptance.objects.create(
+                request=request,
+                user=request.applicant,
+                licence=one.text,
+                language=one.text.language,
+                sha256=one.text.sha256,
+                binding=one.binding,
+                binding_sha256=one.binding.sha256,
+            )
+    return {
+        "licences": [accepted[one.binding.pk].sha256 for one in read],
+        "binding": [one.binding.sha256 for one in read],
+    }
 
 
 def withdraw_request(*, request: AccessRequest, applicant: User) -> AccessRequest:

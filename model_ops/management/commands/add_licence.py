@@ -1,7 +1,8 @@
-"""`manage.py add_licence REPO_ID FILE[:LANG] [--must-accept]`"""
+"""`manage.py add_licence REPO_ID FILE[:LANG] [--binding] [--must-accept]`"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -20,19 +21,27 @@ class Command(OperatorCommand):
             "licence", metavar="FILE[:LANG]", help="UTF-8 text; the language is en if none is named"
         )
         parser.add_argument(
+            "--binding",
+            action="store_true",
+            help="this language binds; other texts of this name are translations",
+        )
+        parser.add_argument(
             "--must-accept",
             action="store_true",
             help="refuse downloads of everyone with access until they agree to it, and email them",
         )
 
-    def answer(self, *, repo_id: str, licence: str, must_accept: bool, **options: Any) -> Answer:
+    def answer(
+        self, *, repo_id: str, licence: str, binding: bool, must_accept: bool, **options: Any
+    ) -> Answer:
         model = known_model(repo_id)
-        text = read_licence(*split_language(licence))
+        text = replace(read_licence(*split_language(licence)), binding=binding or None)
         added = add_licence_text(model=model, licence=text, must_accept=must_accept)
         data = {
             "model": model.repo_id,
             "licence": added.licence.name,
             "language": added.licence.language,
+            "binding": added.licence.binding,
             "sha256": added.licence.sha256,
             "fresh": added.fresh,
             "must_accept": added.licence.must_accept_at is not None,

@@ -136,7 +136,7 @@ def recovered_files(recovery: Recovery) -> list[StoredFile]:
 def own_files(model: GatedModel) -> dict[str, bytes]:
     """Return the portal's own files in `main`: the card, if there is one, and the current licence texts."""
     files = {CARD: model.card.encode()} if model.card else {}
-    licences = LicenceVersion.objects.filter(model=model, retired_at=None).order_by("pk")
+    licences = LicenceVersion.objects.filter(model=model, retired_at=None).order_by("-binding", "pk")
     for licence in licences:
         path = licence.name if licence.name not in files else in_language(licence)
         files[path] = licence.text.encode()

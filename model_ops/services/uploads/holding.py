@@ -278,7 +278,7 @@ def _take_texts(
                 _("%(path)r is not a licence text that this upload changes: leave it out.")
                 % {"path": path[:200]}
             )
-        current = LicenceVersion.objects.filter(model=model, name=path, retired_at=None).first()
+        current = LicenceVersion.objects.filter(model=model, name=path, binding=True, retired_at=None).first()
         language = current.language if current else DEFAULT_LANGUAGE
         text = LicenceText(path, language, _file_text(model, files[path], LARGEST_LICENCE))
         add_licence(model=model, licence=text, actor=actor)

@@ -252,6 +252,26 @@ def test_licences_are_added_renewed_and_retired(desk: Any) -> None:
     assert current.get().name == "licence.txt"
 
 
+def test_a_translation_is_made_the_binding_text(desk: Any) -> None:
+    address = f"{MODELS}{desk.model.pk}/licences/"
+    current = desk.model.licence_versions.filter(retired_at=None)
+    german = {"name": "licence.txt", "language": "de", "text": "Sei brav.\n"}
+    desk.olga_browser.post(address, german)
+    assert current.get(language="en").binding
+    refused = page(desk.olga_browser.post(address, {"retire": current.get(language="en").pk}, follow=True))
+    assert "make another language binding first" in refused
+    refused = page(desk.olga_browser.post(address, {**german, "text": "Bitte.\n", "must_accept": "on"}))
+    assert "is a translation" in refused
+    shown = page(desk.olga_browser.post(address, {"bind": current.get(language="de").pk}, follow=True))
+    assert "The text of licence.txt in de binds now." in shown
+    assert current.get(language="de").binding
+    french = {"name": "licence.txt", "language": "fr", "text": "Soyez sages.\n", "binding": "on"}
+    desk.olga_browser.post(address, french)
+    assert list(current.filter(binding=True).values_list("language", flat=True)) == ["fr"]
+    for bad in ("x", "²", "9" * 30, current.get(language="fr").pk):
+        assert desk.olga_browser.post(address, {"bind": bad}).status_code == 302
+
+
 def test_licence_may_be_demanded_of_those_with_access(desk: Any) -> None:
     grant_access(model=desk.model, email=desk.ada.email, days=3)
     address = f"{MODELS}{desk.model.pk}/licences/"

@@ -378,3 +378,19 @@ def test_grant_of_an_operator_shows_without_a_request(people: Any) -> None:
     shown = page(people.browser.get("/me/"))
     assert 'href="/ai/tulu/access"' in shown
     assert not Decision.objects.exists()
+
+
+def test_the_form_shows_each_licence_once_in_the_readers_language(people: Any) -> None:
+    german = LicenceText("licence.txt", "de", "Sei brav.\n")
+    english = LicenceText("licence.txt", "en", "Be good.\n")
+    replace_licences(model=people.model, licences=[english, german])
+    shown = page(people.browser.get(FORM, headers={"accept-language": "de-CH, de;q=0.9, en;q=0.8"}))
+    assert "Sei brav." in shown
+    assert "Be good." not in shown
+    assert "This is a translation." in shown
+    read = people.model.licence_versions.get(language="de", retired_at=None)
+    assert f'name="licence" value="{read.pk}"' in shown
+    response = people.post(licence=[read.pk])
+    assert response.status_code == 302
+    accepted = LicenceAcceptance.objects.get()
+    assert (accepted.language, accepted.binding.language) == ("de", "en")

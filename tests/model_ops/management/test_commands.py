@@ -311,6 +311,7 @@ def test_add_licence_publishes_the_text_and_asks_holders(
         "model": "ai/x",
         "licence": "TERMS.txt",
         "language": "de",
+        "binding": True,
         "sha256": version.sha256,
         "fresh": True,
         "must_accept": True,

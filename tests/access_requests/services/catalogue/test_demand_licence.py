@@ -66,7 +66,7 @@ def test_demanded_text_stops_holders_until_they_accept_and_mails_them(people: An
     assert (event.actor, event.grant, event.data) == (
         people.ada,
         live_grant(people.ada, people.model),
-        {"licences": [added.licence.sha256]},
+        {"licences": [added.licence.sha256], "binding": [added.licence.sha256]},
     )
     assert Event.objects.get(kind="licence.demanded").data["sha256"] == added.licence.sha256
     assert verify_chain().ok
