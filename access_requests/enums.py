@@ -16,6 +16,10 @@ class Gate(TextChoices):
 class Role(TextChoices):
     OWNER = "owner", _("owner")
     REVIEWER = "reviewer", _("reviewer")
+    AUDITOR = "auditor", _("auditor")
+
+
+DECIDING_ROLES = (Role.OWNER, Role.REVIEWER)  # the roles that may decide requests, and read gated files
 
 
 class RequestState(TextChoices):

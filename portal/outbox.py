@@ -1,6 +1,6 @@
 """Email without a mail server: stored in the database, shown on the outbox page.
 
-The page exists only while EMAIL_URL is unset, since it shows everyone's codes and links: to staff, and in the
+The page exists only while EMAIL_URL is unset, since it shows everyone's codes and links: to superusers, and in the
 demo to anyone on this machine.
 """
 
@@ -54,7 +54,7 @@ def outbox_is_open(request: HttpRequest) -> bool:
     if settings.GATEHOUSE_DEMO and address is not None and ipaddress.ip_address(address).is_loopback:
         return True
     user = getattr(request, "user", None)
-    return bool(user and user.is_authenticated and user.is_staff)
+    return bool(user and user.is_authenticated and user.is_superuser)
 
 
 def only_when_open(

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 # The sentences are not translated: most are sent before Django is involved, and all go to API clients as
 # well.
-LARGEST_BODY = 2**20  # bytes of a request, except for uploads and the staff's forms
+LARGEST_BODY = 2**20  # bytes of a request, except for uploads and the admin's forms
 RETRY_AFTER = 2  # seconds
 
 

@@ -312,7 +312,7 @@ CSRF_COOKIE_NAME = "gatehouse_csrf"
 CSRF_TRUSTED_ORIGINS = [GATEHOUSE_URL]
 X_FRAME_OPTIONS = "DENY"
 # Limits on one request. BodyMiddleware has already refused bodies above 1 MiB, except for uploads and the
-# staff's forms, so anonymous people's data stays in memory.
+# admin's forms, so anonymous people's data stays in memory.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 5 * 2**19
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000

@@ -23,7 +23,7 @@ from access_requests.access.compiled_query import (
 from access_requests.access.permissions import decidable_models, is_person
 from access_requests.access.situation import ACCESS_CODES, NEWEST_FIRST, Situation, situation
 from access_requests.access.standing import Standing, owing, standing_by_name, standing_in
-from access_requests.enums import OPEN_STATES, AccessCode
+from access_requests.enums import DECIDING_ROLES, OPEN_STATES, AccessCode
 from access_requests.models import (
     AccessRequest,
     AccessToken,
@@ -130,21 +130,23 @@ def _access_from_standing(
     if not model.is_gated:
         return _make_decision(AccessCode.OPEN_MODEL, model, role=standing.role)
     grant, role = standing.grant, standing.role
+    decides = role in DECIDING_ROLES  # and so may read the files
     # A token of a grant fits only that grant, any other token fits every grant.
     only_grant = token.grant_id if token else None
-    if (grant or role) and only_grant is not None and (grant is None or grant.pk != only_grant):
+    if (grant or decides) and only_grant is not None and (grant is None or grant.pk != only_grant):
         return _make_decision(AccessCode.TOKEN_OUT_OF_SCOPE, model, role=role)
-    if grant and standing.owes_licence and not role:
-        return _make_decision(AccessCode.LICENCE_OWED, model, grant=grant)
+    if grant and standing.owes_licence and not decides:
+        return _make_decision(AccessCode.LICENCE_OWED, model, grant=grant, role=role)
     if grant:
         return _make_decision(AccessCode.GRANTED, model, grant=grant, role=role)
-    if role:
+    if decides:
         return _make_decision(AccessCode.STAFF, model, role=role)
     request, ended = latest_request(user, model), _latest_grant.first(user=user.pk, model=model.pk)
     code = ACCESS_CODES[situation(request, ended, timezone.now())]
     if code in {AccessCode.REVOKED, AccessCode.EXPIRED}:
-        return _make_decision(code, model, grant=ended)
-    return _make_decision(code, model, request=None if code == AccessCode.NO_REQUEST else request)
+        return _make_decision(code, model, grant=ended, role=role)
+    asked = None if code == AccessCode.NO_REQUEST else request
+    return _make_decision(code, model, request=asked, role=role)
 
 
 _latest_grant = CompiledQuery(
@@ -192,7 +194,9 @@ _requests_among = CompiledQuery(
     **_of_person,
 )
 _roles_among = CompiledQuery(
-    lambda user, models: ModelRole.objects.filter(AnyOf(F("model"), models), user=user).values_list("model"),
+    lambda user, models: ModelRole.objects.filter(
+        AnyOf(F("model"), models), user=user, role__in=DECIDING_ROLES
+    ).values_list("model"),
     **_of_person,
 )
 

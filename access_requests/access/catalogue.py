@@ -12,7 +12,7 @@ from access_requests.access.compiled_query import (
     SAMPLE_TEXT,
     CompiledQuery,
 )
-from access_requests.access.permissions import is_person, is_reviewer
+from access_requests.access.permissions import has_role, is_person
 from access_requests.enums import Role
 from access_requests.models import (
     AccessRequest,
@@ -26,7 +26,7 @@ from access_requests.storable_text import is_storable
 
 def may_know_of(user: Any, model: GatedModel) -> bool:
     """Return whether a person may know of a model: unlisted ones are hidden without a role, request or grant."""
-    if model.listed or is_reviewer(user, model):
+    if model.listed or has_role(user, model):
         return True
     return is_person(user) and (
         model.grants.filter(user=user).exists() or model.requests.filter(applicant=user).exists()

@@ -1,4 +1,4 @@
-"""The reviewers' and owners' pages. Staff see the rows of models they decide for; superusers see everything.
+"""The pages of owners, reviewers and auditors. They see the rows of models they have a role for; superusers see everything.
 
 base         what all these pages share: which rows a visitor sees, and that only services change them
 catalogue    gated models with their card, form fields, licences and roles

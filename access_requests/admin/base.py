@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from access_requests.access.permissions import decidable_models
+from access_requests.access.permissions import models_with_role
 from access_requests.admin.lists import MOST_MODELS, LongList, OfModels
 from access_requests.errors import RuleError
 
@@ -35,18 +35,18 @@ def shown_number(count: int) -> str:
     return _("more than %(count)s") % {"count": f"{COUNTED:,}"} if count > COUNTED else str(count)
 
 
-def decides_anything(request: HttpRequest) -> bool:
-    """Return whether this member of staff decides for any model; looked up once per page, for the menu."""
+def sees_any_model(request: HttpRequest) -> bool:
+    """Return whether the visitor has a role for any model; looked up once per page, for the menu."""
     user = request.user
-    return bool(user.is_active and user.is_staff and (user.is_superuser or decided_models(request)))
+    return bool(user.is_active and (user.is_superuser or seen_models(request)))
 
 
-def decided_models(request: HttpRequest) -> list[int]:
-    """Return the keys of the models that a member of staff has a role for; looked up once per page."""
-    known: list[int] | None = getattr(request, "decided_models", None)
+def seen_models(request: HttpRequest) -> list[int]:
+    """Return the keys of the models that the visitor has a role for; looked up once per page."""
+    known: list[int] | None = getattr(request, "seen_models", None)
     if known is None:
-        known = list(decidable_models(request.user).order_by("pk").values_list("pk", flat=True))
-        request.decided_models = known  # type: ignore[attr-defined]
+        known = list(models_with_role(request.user).order_by("pk").values_list("pk", flat=True))
+        request.seen_models = known  # type: ignore[attr-defined]
     return known
 
 
@@ -71,7 +71,7 @@ class ReadOnlyAdmin(LongList):
             return rows
         if not self.to_model:
             return rows.none()
-        models = decided_models(request)
+        models = seen_models(request)
         if len(models) == 1:
             return rows.filter(**{self.to_model: models[0]})
         if self.models_read_apart(request):
@@ -82,7 +82,7 @@ class ReadOnlyAdmin(LongList):
         """Return a reviewer's models if they are few and the rows have an index that begins with the model."""
         if self.to_model != "model" or request.user.is_superuser:
             return []
-        models = decided_models(request)
+        models = seen_models(request)
         return models if 1 < len(models) <= MOST_MODELS else []
 
     def not_there(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -91,10 +91,10 @@ class ReadOnlyAdmin(LongList):
         return answer
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return decides_anything(request)
+        return sees_any_model(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return decides_anything(request)
+        return sees_any_model(request)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -104,6 +104,11 @@ class ReadOnlyAdmin(LongList):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def posted_key(text: str) -> int:
+    """Return the primary key that a form sent; 0, which no row has, for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def signed_in(request: HttpRequest) -> User:

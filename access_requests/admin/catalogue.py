@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db import transaction
-from django.db.models import OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -24,9 +25,10 @@ from django.utils.translation import gettext_lazy
 from access_requests.access.permissions import is_owner
 from access_requests.admin.base import (
     ReadOnlyAdmin,
-    decides_anything,
     number_of,
+    posted_key,
     say,
+    sees_any_model,
     shown_number,
     signed_in,
 )
@@ -35,30 +37,25 @@ from access_requests.admin.forms import (
     ChangeModelForm,
     FieldForm,
     LicenceForm,
-    RoleForm,
+    PersonForm,
     TemplateForm,
 )
 from access_requests.cards import GateForm
-from access_requests.enums import WAITING_STATES
-from access_requests.errors import RuleError
-from access_requests.models import AccessRequest, GatedModel, Grant, LicenceVersion, ModelRole
+from access_requests.enums import WAITING_STATES, Role
+from access_requests.errors import NotFound, RuleError
+from access_requests.models import AccessRequest, GatedModel, Grant, LicenceVersion
 from access_requests.services.catalogue.edit import (
     add_licence,
     change_fields,
     change_settings,
     retire_licence,
 )
-from access_requests.services.catalogue.gated_models import (
-    LicenceText,
-    add_model,
-    assign_role,
-    prepare_card,
-    update_card,
-)
+from access_requests.services.catalogue.gated_models import LicenceText, add_model, prepare_card, update_card
 from access_requests.services.catalogue.languages import bind_language, current_licences
 from access_requests.services.catalogue.message_texts import remove_template, save_template
 from access_requests.services.catalogue.names import rename_model
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
+from access_requests.services.catalogue.roles import add_person, remove_person
 
 
 class LicenceInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -90,26 +87,6 @@ class LicenceInline(admin.TabularInline):  # type: ignore[type-arg]
         return True
 
 
-class RoleInline(admin.TabularInline):  # type: ignore[type-arg]
-    """Owners and reviewers, editable by anyone who may edit the model."""
-
-    model = ModelRole
-    form = RoleForm
-    fields = ["person", "role"]
-    extra = 1
-    verbose_name_plural = gettext_lazy(
-        "owners and reviewers (they also need the staff flag to enter the admin)"
-    )
-
-    def has_add_permission(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
-        return obj is not None and is_owner(request.user, obj)
-
-    has_change_permission = has_delete_permission = has_add_permission
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return True
-
-
 class GatedModelAdmin(ReadOnlyAdmin):
     """Gated models.
 
@@ -122,7 +99,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
     search_fields = ["repo_id"]
     list_per_page = 50
     readonly_fields = ["how_read", "page_link"]
-    inlines = [LicenceInline, RoleInline]
+    inlines = [LicenceInline]
     change_form_template = "admin/access_requests/gatedmodel/change_form.html"
     add_fields: list[str] = [
         "repo_id",
@@ -145,13 +122,13 @@ class GatedModelAdmin(ReadOnlyAdmin):
         return admin.ModelAdmin.has_add_permission(self, request)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return decides_anything(request) or self.has_add_permission(request)
+        return sees_any_model(request) or self.has_add_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
         return self.has_module_permission(request)
 
     def has_change_permission(self, request: HttpRequest, obj: GatedModel | None = None) -> bool:
-        return decides_anything(request) if obj is None else is_owner(request.user, obj)
+        return sees_any_model(request) if obj is None else is_owner(request.user, obj)
 
     @admin.display(description=gettext_lazy("to decide"), ordering="waiting_count")
     def to_decide(self, model: GatedModel) -> SafeString | int:
@@ -270,23 +247,6 @@ class GatedModelAdmin(ReadOnlyAdmin):
     def published(self, request: HttpRequest, model: GatedModel) -> None:
         """Do nothing: a hook, called inside the transaction when card, licences or settings have changed."""
 
-    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Save the roles through the service."""
-        if formset.model is not ModelRole:
-            formset.save()  # read-only: nothing is written, but the admin's own log expects its lists
-            return
-        model = GatedModel.objects.get(pk=form.instance.pk)
-        formset.save(commit=False)
-        for role in formset.deleted_objects:
-            assign_role(model=model, user=role.user, role="", actor=signed_in(request))
-        for role, _changed in formset.changed_objects:
-            before = ModelRole.objects.select_related("user").get(pk=role.pk).user
-            if before != role.user:
-                assign_role(model=model, user=before, role="", actor=signed_in(request))
-            assign_role(model=model, user=role.user, role=role.role, actor=signed_in(request))
-        for role in formset.new_objects:
-            assign_role(model=model, user=role.user, role=role.role, actor=signed_in(request))
-
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         own = [
@@ -296,6 +256,9 @@ class GatedModelAdmin(ReadOnlyAdmin):
                 name="access_requests_gatedmodel_licences",
             ),
             path("<path:object_id>/form/", wrap(self.fields_view), name="access_requests_gatedmodel_form"),
+            path(
+                "<path:object_id>/people/", wrap(self.people_view), name="access_requests_gatedmodel_people"
+            ),
             path(
                 "<path:object_id>/templates/",
                 wrap(self.templates_view),
@@ -327,9 +290,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
     def _change_licences(self, request: HttpRequest, model: GatedModel, form: LicenceForm) -> None:
         if not form.is_bound:
             number = request.POST.get("retire") or request.POST.get("bind", "")
-            licence = model.licence_versions.filter(
-                pk=number if number.isascii() and number.isdecimal() and len(number) < 19 else 0
-            ).first()
+            licence = model.licence_versions.filter(pk=posted_key(number)).first()
             if licence is not None and "bind" in request.POST:
                 bind_language(model=model, licence=licence, actor=signed_in(request))
                 messages.success(
@@ -368,15 +329,64 @@ class GatedModelAdmin(ReadOnlyAdmin):
                 % {"count": added.asked},
             )
 
+    def people_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show who has a role, and whether they have a second factor; owners add, change and remove people."""
+        model = self.get_object(request, unquote(object_id))
+        if model is None or not self.has_view_permission(request, model):
+            return self.not_there(request, object_id)
+        mine = self.has_change_permission(request, model)
+        form = PersonForm(request.POST if "add" in request.POST else None)
+        if request.method == "POST" and mine and (not form.is_bound or form.is_valid()):
+            try:
+                messages.success(request, self._change_people(request, model, form))
+                return redirect("admin:access_requests_gatedmodel_people", model.pk)
+            except RuleError as error:
+                if form.is_bound and error.field in form.fields:
+                    form.add_error(error.field, error.sentence)
+                else:
+                    say(request, error)
+        with_factor = Exists(Authenticator.objects.filter(user=OuterRef("user")))
+        people = model.roles.select_related("user").annotate(second_factor=with_factor)
+        context = {
+            "form": form,
+            "people": people.order_by("role", "user__username"),
+            "mine": mine,
+            "roles": Role.choices,
+        }
+        return self._page(request, model, "people", context)
+
+    def _change_people(self, request: HttpRequest, model: GatedModel, form: PersonForm) -> str:
+        """Do what the button says, and return the sentence about it."""
+        actor = signed_in(request)
+        if form.is_bound:
+            typed = form.cleaned_data
+            added = add_person(model=model, email=typed["email"], role=typed["role"], actor=actor)
+            done = _("Added %(person)s as %(role)s. They are informed by email.")
+            if added.invited:
+                done = _("Added %(person)s as %(role)s. They get an email with a link to set a password.")
+            return done % {"person": added.person.email, "role": Role(added.role).label}
+        number = request.POST.get("person", "")
+        held = model.roles.filter(user_id=posted_key(number))
+        role = held.select_related("user").first()
+        if role is None:
+            raise NotFound(_("This person has no role any more."))
+        if "remove" in request.POST:
+            remove_person(model=model, user=role.user, actor=actor)
+            return _("Removed %(person)s. They are informed by email.") % {"person": role.user.email}
+        chosen = request.POST.get("role", "")
+        added = add_person(model=model, email=role.user.email, role=chosen, actor=actor)
+        return _("Changed %(person)s to %(role)s. They are informed by email.") % {
+            "person": role.user.email,
+            "role": Role(added.role).label,
+        }
+
     def templates_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the message templates, to change or remove, and a form for a new one; `?template=ID` opens one."""
         model = self._owned(request, object_id)
         if model is None:
             return self.not_there(request, object_id)
         number = request.GET.get("template", "")
-        known = model.message_templates.filter(
-            pk=number if number.isascii() and number.isdigit() and len(number) < 19 else 0
-        ).first()
+        known = model.message_templates.filter(pk=posted_key(number)).first()
         stored = {"name": known.name, "text": known.text} if known else None
         form = TemplateForm(request.POST or None, initial=stored)
         if request.method == "POST" and form.is_valid():
@@ -440,6 +450,7 @@ class GatedModelAdmin(ReadOnlyAdmin):
             "licences": _("Licence texts"),
             "form": _("Form fields"),
             "templates": _("Message templates"),
+            "people": _("People"),
         }
         context.setdefault("title", titles.get(name, name))
         return TemplateResponse(request, f"admin/access_requests/gatedmodel/{name}.html", context)

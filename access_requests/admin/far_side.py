@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from access_requests.access.permissions import decidable_models
+from access_requests.access.permissions import models_with_role
 from access_requests.admin.following import sides_of
 from access_requests.models import AccessRequest, RemotePerson, RemoteRequest
 from access_requests.services.following.drift import LONGEST_REASON, with_standing
@@ -53,7 +53,7 @@ def same_address(request: AccessRequest, http_request: HttpRequest) -> SafeStrin
     own = EmailAddress.objects.filter(user=request.applicant, verified=True).values_list("email", flat=True)
     people = RemotePerson.objects.filter(
         email__in=[address.lower() for address in own],
-        remote_requests__followed__model__in=decidable_models(http_request.user),
+        remote_requests__followed__model__in=models_with_role(http_request.user),
     )
     found = people.select_related("user").distinct()
     if not found:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from access_requests.access.catalogue import models_named
-from access_requests.admin.base import decided_models
+from access_requests.admin.base import seen_models
 from access_requests.admin.lists import apart
 from access_requests.models import AccessRequest, GatedModel
 
@@ -55,7 +55,7 @@ class ModelFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         models = GatedModel.objects.order_by("repo_id")
         if not request.user.is_superuser:
-            models = models.filter(pk__in=decided_models(request))
+            models = models.filter(pk__in=seen_models(request))
         known = list(models.values_list("pk", flat=True)[: MOST_LISTED + 1])
         self.many = len(known) > MOST_LISTED
         if self.many:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from access_requests.access.permissions import decidable_models, is_owner
+from access_requests.access.permissions import is_owner, models_with_role
 from access_requests.admin.base import COUNTED, ReadOnlyAdmin, number_of, say, shown_number, signed_in
 from access_requests.enums import FarStatus, FollowState, Gate, PushState, Role
 from access_requests.errors import RuleError
@@ -121,7 +121,7 @@ class FollowedRepoAdmin(ReadOnlyAdmin):
         return [*own, *super().get_urls()]
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_active and request.user.is_staff and owned_models(request.user).exists())
+        return bool(request.user.is_active and owned_models(request.user).exists())
 
     @admin.display(description=gettext_lazy("followed"), ordering="far_id")
     def there(self, followed: FollowedRepo) -> SafeString:
@@ -261,7 +261,7 @@ class FollowedFilter(admin.RelatedFieldListFilter):
     """Filter by the repositories of the visitor's models, without checking which of them have rows."""
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[Any, str]]:  # type: ignore[override]
-        theirs = FollowedRepo.objects.filter(model__in=decidable_models(request.user)).values("pk")
+        theirs = FollowedRepo.objects.filter(model__in=models_with_role(request.user)).values("pk")
         choices: list[tuple[Any, str]] = field.get_choices(
             include_blank=False, limit_choices_to={"pk__in": theirs}, ordering=("far_id",)
         )

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 from django import forms
-from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db.models import Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from access_requests.cards import ROLE_TYPES, GateField
+from access_requests.enums import Role
 from access_requests.errors import RuleError
-from access_requests.models import GatedModel, ModelRole
+from access_requests.models import GatedModel
 from access_requests.services.catalogue.edit import FieldChoice
 from access_requests.services.catalogue.gated_models import LicenceText
 
@@ -117,34 +116,23 @@ class ChangeModelForm(ServiceForm):
         }
 
 
-class RoleForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A person's role, by user name or email address: a list of all accounts would show owners who is here."""
+class PersonForm(forms.Form):
+    """Someone who gets a role for the model, named by email address: a list of accounts would show owners who is here."""
 
-    person = forms.CharField(max_length=254, help_text=gettext_lazy("User name or email address"))
-
-    class Meta:
-        model = ModelRole
-        fields = ["role"]
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        if self.instance.pk:
-            self.initial["person"] = self.instance.user.username
-
-    def clean_person(self) -> str:
-        named: str = self.cleaned_data["person"].strip()
-        people = get_user_model().objects.filter(imported=False)
-        person = people.filter(Q(username__iexact=named) | Q(email__iexact=named)).first()
-        if person is None:
-            raise ValidationError(
-                _("“%(name)s” has no account here: ask them to sign up first.") % {"name": named}
-            )
-        self.instance.user = person
-        return named
-
-    def _get_validation_exclusions(self) -> set[str]:
-        """Exclude person and model from Django's unique check: naming a person again changes their role."""
-        return {*super()._get_validation_exclusions(), "user", "model"}  # type: ignore[misc]
+    email = forms.CharField(
+        max_length=254,
+        label=gettext_lazy("Email address"),
+        help_text=gettext_lazy("If the address has no account here, the person is invited by email."),
+    )
+    role = forms.ChoiceField(
+        choices=Role.choices,
+        initial=Role.REVIEWER,
+        label=gettext_lazy("Role"),
+        help_text=gettext_lazy(
+            "Reviewers decide requests and may download. Owners also change the model, its people and its weights. "
+            "Auditors read requests, the log and downloads, and change nothing."
+        ),
+    )
 
 
 class TemplateForm(forms.Form):

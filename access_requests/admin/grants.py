@@ -19,6 +19,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from access_requests.access.permissions import is_reviewer
 from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.admin.filters import ModelFilter
 from access_requests.errors import RuleError
@@ -138,10 +139,17 @@ class GrantAdmin(ReadOnlyAdmin):
         state = "revoked" if grant.revoked_at else "live" if grant.is_live() else "ended"
         return format_html('<span class="state {}">{}</span>', state, labels[state])
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        grant = self.get_object(request, unquote(object_id))
+        may = grant is not None and grant.is_live() and is_reviewer(request.user, grant.model)
+        return super().change_view(request, object_id, form_url, {"may_revoke": may, **(extra_context or {})})
+
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for the reason, then revoke the grant with all its tokens."""
         grant = self.get_object(request, unquote(object_id))
-        if grant is None or not self.has_view_permission(request, grant):
+        if grant is None or not is_reviewer(request.user, grant.model):
             return self.not_there(request, object_id)
         if not grant.is_live():
             messages.warning(request, _("This grant has already ended, so there is nothing to revoke."))

@@ -136,7 +136,7 @@ def _say_what_is_unprotected(request: HttpRequest) -> None:
 
 
 def say_what_waits(request: HttpRequest) -> None:
-    """Warn staff while the mail server takes no emails: since when, and how many wait.
+    """Warn the visitor while the mail server takes no emails: since when, and how many wait.
 
     Only superusers see why: the server's answer can name the recipient.
     """

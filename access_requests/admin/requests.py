@@ -23,7 +23,7 @@ from django.views.decorators.http import require_POST
 from django_countries import countries
 
 from access_requests.access.review_lists import review_entry
-from access_requests.admin.base import ReadOnlyAdmin, decided_models, signed_in
+from access_requests.admin.base import ReadOnlyAdmin, posted_key, seen_models, signed_in
 from access_requests.admin.filters import ModelFilter, countries_of, distinct_values
 from access_requests.admin.review_page import review_page_context
 from access_requests.enums import WAITING_STATES, MessageKind, Outcome, Place, ReasonCode, RequestState
@@ -72,7 +72,7 @@ class CountryFilter(admin.SimpleListFilter):
         if request.user.is_superuser:
             codes = distinct_values(AccessRequest, "country")
         else:
-            codes = countries_of(decided_models(request))
+            codes = countries_of(seen_models(request))
         return sorted(((code, countries.name(code) or code) for code in codes), key=lambda pair: pair[1])
 
     def queryset(self, request: HttpRequest, rows: QuerySet[AccessRequest]) -> QuerySet[AccessRequest]:
@@ -309,9 +309,7 @@ class AccessRequestAdmin(ReadOnlyAdmin):
     def _with_template(self, request: HttpRequest, asked: AccessRequest, name: str) -> str:
         """Return what was typed in this field, followed by the chosen template, filled in."""
         typed, chosen = request.POST.get(name, "").strip(), request.POST.get("template", "")
-        known = asked.model.message_templates.filter(
-            pk=chosen if chosen.isascii() and chosen.isdigit() and len(chosen) < 19 else 0
-        )
+        known = asked.model.message_templates.filter(pk=posted_key(chosen))
         filled = [fill_template(one, request=asked, reviewer=signed_in(request)) for one in known]
         return "\n\n".join(filter(None, [typed, *filled]))
 

@@ -7,13 +7,13 @@ from typing import Any
 from allauth.account.models import EmailAddress
 from django.db.models import Q, QuerySet
 
-from access_requests.access.permissions import decidable_models
+from access_requests.access.permissions import models_with_role
 from access_requests.access.review_lists import review_entry
 from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
 from access_requests.services.requests.decide import check_may_decide
-from access_requests.services.requests.messages import may_read_notes, thread_of
+from access_requests.services.requests.messages import may_read_notes, may_write_notes, thread_of
 from access_requests.services.requests.shown_answers import answers_of, shown_versions
 
 MANY = 50  # other requests, and grants, on the page
@@ -23,7 +23,7 @@ MOST_STEPS = 200  # events, and decisions, of one request on the page
 def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]:
     """Return the template's context."""
     person, versions = request.applicant, shown_versions(request)
-    mine, may_write = decidable_models(reviewer), may_read_notes(request, reviewer)
+    mine, may_write = models_with_role(reviewer), may_write_notes(request, reviewer)
     decisions = _newest_rows(request.decisions.select_related("reviewer"))
     # The events of the request and of its grants, from two indexes.
     own_grants = list(request.grants.values_list("pk", flat=True))
@@ -46,7 +46,7 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
         "answers": versions[0].answers if versions else answers_of(request.form, request.answers, ""),
         "submission": versions[0].submission.number if versions else 0,
         "versions": versions,
-        "thread": thread_of(request, notes=may_write),
+        "thread": thread_of(request, notes=may_read_notes(request, reviewer)),
         "may_write": may_write,
         "templates": request.model.message_templates.all(),
         "votes": request.votes.filter(ended_at__isnull=True).select_related("reviewer"),

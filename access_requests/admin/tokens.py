@@ -34,7 +34,7 @@ from access_requests.search import (
     people_like,
     some_of,
 )
-from access_requests.services.tokens import revoke_token
+from access_requests.services.tokens import may_revoke_token, revoke_token
 
 
 class StandingFilter(admin.SimpleListFilter):
@@ -156,10 +156,17 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         state = "revoked" if token.revoked_at else "ended" if over else "live"
         return format_html('<span class="state {}">{}</span>', state, labels[state])
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        token = self.get_object(request, unquote(object_id))
+        may = token is not None and not token.revoked_at and may_revoke_token(token, signed_in(request))
+        return super().change_view(request, object_id, form_url, {"may_revoke": may, **(extra_context or {})})
+
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for the reason, then revoke the token."""
         token = self.get_object(request, unquote(object_id))
-        if token is None or not self.has_view_permission(request, token):
+        if token is None or not may_revoke_token(token, signed_in(request)):
             return self.not_there(request, object_id)
         back = redirect("admin:access_requests_accesstoken_change", token.pk)
         if token.revoked_at:

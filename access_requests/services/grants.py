@@ -14,8 +14,9 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
 from access_requests.access.access import live_grant
+from access_requests.access.permissions import is_reviewer
 from access_requests.enums import GrantSource
-from access_requests.errors import Conflict, NotFound
+from access_requests.errors import Conflict, NotAllowed, NotFound
 from access_requests.models import AccessRequest, GatedModel, Grant
 from access_requests.services import tokens
 from access_requests.services.catalogue.gated_models import check_days
@@ -135,7 +136,13 @@ def _tell_of_grant(grant: Grant) -> None:
 
 
 def revoke_access(*, model: GatedModel, user: User, reason: str = "", actor: User | None = None) -> Grant:
-    """End the live grant at once, with all its tokens, and email the person."""
+    """End the live grant at once, with all its tokens, and email the person.
+
+    Without an actor, an operator does it. Raises `NotAllowed` for an actor who may not decide for the model, and `NotFound`
+    without a live grant.
+    """
+    if actor is not None and not is_reviewer(actor, model):
+        raise NotAllowed(_("You are not a reviewer of %(model)s: ask its owner.") % {"model": model})
     with recorded():
         grant = end_access(model=model, user=user, reason=reason, actor=actor)
         if grant is None:

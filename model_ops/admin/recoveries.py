@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from access_requests.access.permissions import decidable_models, is_owner
+from access_requests.access.permissions import is_owner, models_with_role
 from access_requests.admin.base import ReadOnlyAdmin, say, signed_in
 from access_requests.errors import RuleError
 from model_ops.models import ModelWeights, Recovery
@@ -60,7 +60,7 @@ class RecoveryAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Recovery]:
         """Return recoveries with only the models that this visitor decides for; others may share them."""
-        theirs = ModelWeights.objects.filter(replaced_at=None, model__in=decidable_models(request.user))
+        theirs = ModelWeights.objects.filter(replaced_at=None, model__in=models_with_role(request.user))
         shown = Prefetch(
             "weights", theirs.select_related("model").order_by("model__repo_id"), to_attr="shown"
         )

@@ -171,7 +171,7 @@ class UploadRuleAdmin(ReadOnlyAdmin):
         return ["model"] if obj else []
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.is_staff and owned_models(request.user).exists())
+        return bool(request.user.is_active and owned_models(request.user).exists())
 
     def has_change_permission(self, request: HttpRequest, obj: UploadRule | None = None) -> bool:
         return self.has_add_permission(request) if obj is None else is_owner(request.user, obj.model)

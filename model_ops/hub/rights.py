@@ -9,7 +9,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from access_requests.access.permissions import is_owner
-from access_requests.enums import Role
+from access_requests.enums import DECIDING_ROLES, Role
 from access_requests.models import AccessToken
 from model_ops.hub import refusals
 from model_ops.hub.caller import Caller, caller_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def require_reviewer(repo: Repo) -> User:
     """Return the person if they may decide for this model; else raise a 401 or 403."""
     person = require_deciding_token(repo.caller)
-    if not repo.access.role:
+    if repo.access.role not in DECIDING_ROLES:
         raise refusals.forbidden(
             f"Only reviewers and owners of {repo.model.repo_id} may do this; see {repo.model.address()}"
         )

@@ -8,7 +8,7 @@ apps        Django's configuration of this app
 factors     the rule for where a second factor is required
 forms       sign-up, sign-in, profile, becoming the owner
 guessing    limits on guessing passwords and codes
-middleware  staff rights only with a second factor
+middleware  the admin only with a second factor
 models      people, the owner's link, emails kept by the outbox page
 names       which names and user names are accepted
 orcid       ORCID iDs and their check digit

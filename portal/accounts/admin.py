@@ -46,7 +46,7 @@ for unused in (Group, Authenticator, SocialAccount, SocialApp, SocialToken, Emai
 class ConfirmedAdmin(LongList):
     """The base of admins where every POST needs a recent confirmation.
 
-    So a stolen staff session changes no account.
+    So a stolen session changes no account.
     """
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -81,7 +81,7 @@ class EmailAddressForm(forms.ModelForm):  # type: ignore[type-arg]
 class EmailAddressAdmin(ConfirmedAdmin, account_admin.EmailAddressAdmin):  # type: ignore[misc]
     """The admin of email addresses.
 
-    People change their own; staff change them for people who lost their mailbox.
+    People change their own; administrators change them for people who lost their mailbox.
     """
 
     search_help_text = gettext_lazy("A person, or the beginning of an address")
@@ -169,10 +169,10 @@ class UserAdmin(ConfirmedAdmin):
         "institution",
         "country_name",
         "is_active",
-        "is_staff",
+        "is_superuser",
         "date_joined",
     ]
-    list_filter = ["is_active", "is_staff", "is_superuser", "imported"]
+    list_filter = ["is_active", "is_superuser", "imported"]
     search_fields = ["username"]  # shows the search field; `condition` says which columns are searched
     search_help_text = gettext_lazy("Names, email address, institution, ORCID iD")
     readonly_fields = ["email", "imported", "date_joined", "last_login"]
@@ -182,7 +182,7 @@ class UserAdmin(ConfirmedAdmin):
         (gettext_lazy("Profile"), {"fields": ["institution", "country", "orcid"]}),
         (
             gettext_lazy("Rights"),
-            {"fields": ["imported", "is_active", "is_staff", "is_superuser", "user_permissions"]},
+            {"fields": ["imported", "is_active", "is_superuser", "user_permissions"]},
         ),
         (gettext_lazy("Dates"), {"fields": ["date_joined", "last_login"]}),
     ]
@@ -220,12 +220,12 @@ class UserAdmin(ConfirmedAdmin):
         """
         fields = list(self.readonly_fields)
         may = request.user.is_superuser and not (obj and obj.imported)
-        return fields if may else [*fields, "is_staff", "is_superuser", "user_permissions"]
+        return fields if may else [*fields, "is_superuser", "user_permissions"]
 
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(ConfirmedAdmin):
-    """The admin of second factors. Staff remove them for people who lost theirs; secrets are never shown."""
+    """The admin of second factors. Administrators remove them for people who lost theirs; secrets are never shown."""
 
     list_display = ["user", "type", "created_at", "last_used_at"]
     list_filter = ["type"]

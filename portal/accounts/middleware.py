@@ -1,4 +1,4 @@
-"""Require a second factor for staff pages."""
+"""Require a second factor for the admin and the pages of roles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GUARDED_VIEWS = {"outbox", "outbox_mail", "model_downloads", "model_downloads_cs
 
 
 class StaffSecondFactorMiddleware:
-    """A middleware that sends staff without a second factor from staff pages to where they add one.
+    """A middleware that sends people who may enter the admin, but have no second factor, to where they add one.
 
     The demo does without. It looks at the view that the router found, so that no spelling of an address gets
     past it.
@@ -36,9 +36,6 @@ class StaffSecondFactorMiddleware:
         if request.user.is_staff and lacks_second_factor(request.user):
             return to_second_factor(
                 request,
-                _(
-                    "You are staff, so these pages need a second factor: "
-                    "add an authenticator app or a passkey here first."
-                ),
+                _("These pages need a second factor: add an authenticator app or a passkey here first."),
             )
         return None

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django_countries.fields import CountryField
 
@@ -30,7 +31,7 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def create_superuser(self, email: str, username: str, password: str | None = None, **extra: Any) -> User:
-        return self.create_user(email, username, password, is_staff=True, is_superuser=True, **extra)
+        return self.create_user(email, username, password, is_superuser=True, **extra)
 
     def create_imported(self, username: str, **names: str) -> User:
         """Create an account without address or password, for a person known only from another portal.
@@ -65,9 +66,6 @@ class User(AbstractBaseUser, PermissionsMixin):
     country = CountryField(blank=True)
     orcid = models.CharField(_("ORCID iD"), max_length=19, blank=True)
     is_active = models.BooleanField(_("active"), default=True)
-    is_staff = models.BooleanField(
-        _("staff"), default=False, help_text=_("May enter the admin; needs a second factor.")
-    )
     date_joined = models.DateTimeField(default=timezone.now)
     imported = models.BooleanField(
         default=False,
@@ -99,7 +97,6 @@ class User(AbstractBaseUser, PermissionsMixin):
                 | models.Q(
                     imported=True,
                     email="",
-                    is_staff=False,
                     is_superuser=False,
                     password__startswith="!",  # noqa: S106 - marks a password that fits nothing
                 ),
@@ -111,7 +108,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         ]
         indexes = [
             trigram_index(OF_PERSON, name="user_search"),
-            models.Index(fields=["id"], condition=models.Q(is_staff=True), name="user_staff"),
+            models.Index(fields=["id"], condition=models.Q(is_superuser=True), name="user_superuser"),
             models.Index(fields=["id"], condition=models.Q(is_active=False), name="user_inactive"),
             models.Index(fields=["id"], condition=models.Q(imported=True), name="user_imported"),
         ]
@@ -128,6 +125,11 @@ class User(AbstractBaseUser, PermissionsMixin):
         return salted_hmac(
             salt, f"{self.password} {self.email}", secret=secret, algorithm="sha256"
         ).hexdigest()
+
+    @cached_property
+    def is_staff(self) -> bool:
+        """Return whether the person may enter the admin: with a role for a model or a permission, and all superusers."""
+        return self.is_superuser or self.model_roles.exists() or self.user_permissions.exists()
 
     def get_full_name(self) -> str:
         """Return first and last name, or else the user name; never the email address."""

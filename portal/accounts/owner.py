@@ -16,11 +16,11 @@ from portal.accounts.models import OwnerLink, User
 
 
 def owner_link() -> str | None:
-    """Return a new link to create the owner, or None once a staff account exists.
+    """Return a new link to create the owner, or None once there is a superuser.
 
     A new link replaces the previous one.
     """
-    if User.objects.filter(is_staff=True).exists():
+    if User.objects.filter(is_superuser=True).exists():
         return None
     token = secrets.token_urlsafe(24)
     OwnerLink.objects.update_or_create(pk=OwnerLink.ONLY, defaults={"digest": _token_digest(token)})
@@ -31,7 +31,7 @@ def link_opens(token: str) -> bool:
     """Return whether this link can still be used. Opening it does not use it up."""
     return (
         OwnerLink.objects.filter(digest=_token_digest(token)).exists()
-        and not User.objects.filter(is_staff=True).exists()
+        and not User.objects.filter(is_superuser=True).exists()
     )
 
 
@@ -45,7 +45,7 @@ def create_owner(
     through.
     """
     link = OwnerLink.objects.select_for_update(no_key=True).filter(digest=_token_digest(token)).first()
-    if link is None or User.objects.filter(is_staff=True).exists():
+    if link is None or User.objects.filter(is_superuser=True).exists():
         raise Conflict(
             _("This link was already used or replaced: sign in, or restart the portal for a new link.")
         )

@@ -37,7 +37,8 @@ class Invited:
 def find_or_invite(email: str) -> Invited:
     """Return the account of this address.
 
-    For an unknown address, create one without password, under an anonymous name. Only the account's own
+    For an unknown address, create one without password, under an anonymous name. An account that nobody has confirmed or
+    signed in to loses its password. Only the account's own
     address and its confirmed further ones count: an address that someone merely typed into their account does
     not prove that it is theirs.
     """
@@ -58,8 +59,18 @@ def find_or_invite(email: str) -> Invited:
             user, created = _find_holder(address), False
             if user is None:
                 raise
+    elif user.last_login is None and user.has_usable_password() and not _is_confirmed(user):
+        # Someone typed this address when they signed up, and has not proved that it is theirs: their password must not open
+        # what the person is given now. The invitation sets another one.
+        user.set_unusable_password()
+        user.save(update_fields=["password"])
+        append_event(kind="account.password_dropped", data={"person": user.username})
     url = page_address("account_login") if user.has_usable_password() else invitation_url(user)
     return Invited(user=user, created=created, url=url)
+
+
+def _is_confirmed(user: User) -> bool:
+    return bool(EmailAddress.objects.filter(user=user, email__iexact=user.email, verified=True).exists())
 
 
 def find_person(email: str) -> User | None:
@@ -87,7 +98,7 @@ def import_person(*, name: str, full_name: str, host: str) -> User:
     raise RuntimeError("no free user name among 10^14: the random source is broken")
 
 
-RIGHTS = ("is_active", "is_staff", "is_superuser")
+RIGHTS = ("is_active", "is_superuser")
 
 
 def save_account(*, user: User, actor: User) -> list[str]:

@@ -141,14 +141,16 @@ def change_email_by_staff(
     """Set a person's email address in the admin, or whether it counts as confirmed.
 
     This is for people who lost their mailbox. `row` is the stored address. Raises `NotAllowed` if it belongs
-    to staff and the actor is not a superuser, since the address is the key to the account, and `Invalid` if
+    to someone who may enter the admin and the actor is not a superuser, since the address is the key to the account, and `Invalid` if
     another account has the new one.
     """
     email = email.strip().lower()
     with recorded():
         user = lock_person(row.user_id)
         if not may_change_email_of(user, actor=actor):
-            raise NotAllowed(_("Only a superuser may change the email address of a staff member."))
+            raise NotAllowed(
+                _("Only a superuser may change the email address of someone who may enter the admin.")
+            )
         held = EmailAddress.objects.select_for_update(no_key=True).get(pk=row.pk)
         if email_is_taken(email, holder=user):
             raise Invalid(str(TAKEN), field="email")
@@ -166,7 +168,7 @@ def change_email_by_staff(
 
 def may_change_email_of(user: User, *, actor: User) -> bool:
     """Return whether the actor may change this person's email address in the admin."""
-    return actor.is_superuser or not (user.is_staff or user.is_superuser)
+    return actor.is_superuser or not user.is_staff
 
 
 def email_is_taken(email: str, *, holder: User) -> bool:

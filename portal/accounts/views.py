@@ -120,7 +120,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 @never_cache
 @sensitive_post_parameters("password")
 def owner(request: HttpRequest, token: str) -> HttpResponse:
-    """Create the first staff account, sign it in and continue to its second factor."""
+    """Create the first superuser, sign them in and continue to its second factor."""
     if not link_opens(token):
         return render(request, "accounts/owner_closed.html", status=410)
     form = OwnerForm(request.POST or None)

@@ -50,7 +50,7 @@ def up(arguments: list[str]) -> int:
 
 
 def _print_report(supervisor: Supervisor) -> None:
-    """Print the owner's one-time link, if there is no staff account, and warnings.
+    """Print the owner's one-time link, if there is no superuser, and warnings.
 
     The warnings are about a missing mail server and an unprotected event log; the portal works without
     either.
@@ -64,7 +64,7 @@ def _print_report(supervisor: Supervisor) -> None:
         print(f"This portal has no owner yet. Create the owner here: {report['owner_link']}", flush=True)
     if report["outbox"]:
         print(
-            f"No mail server is set (EMAIL_URL): staff read the emails at {supervisor.address}/outbox/",
+            f"No mail server is set (EMAIL_URL): superusers read the emails at {supervisor.address}/outbox/",
             flush=True,
         )
     if report["unprotected"]:

@@ -79,7 +79,7 @@ def migrate(state: Path | None, dsn: str = "") -> None:
 
 
 def owner_link() -> str:
-    """Return a new one-time link if there is no staff account, or else ""."""
+    """Return a new one-time link if there is no superuser, or else ""."""
     import django
 
     django.setup()

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from access_requests.access.permissions import is_reviewer
+from access_requests.access.permissions import has_role
 from access_requests.models import GatedModel
 from access_requests.views.common import known_model, signed_in
 from model_ops import download_log
@@ -81,7 +81,7 @@ def model_downloads_csv(request: HttpRequest, namespace: str, name: str) -> Http
 
 def _reviewed_model(request: HttpRequest, namespace: str, name: str) -> GatedModel:
     model = known_model(request, namespace, name)
-    if not is_reviewer(request.user, model):
+    if not has_role(request.user, model):
         raise Http404(f"There is no download log of {model} to show you.")
     return model
 

@@ -22,7 +22,8 @@ from django.utils import timezone  # noqa: E402
 
 from access_requests.enums import Outcome, RequestState  # noqa: E402
 from access_requests.models import AccessRequest, GatedModel, RemoteRequest  # noqa: E402
-from access_requests.services.catalogue.gated_models import add_model, assign_role  # noqa: E402
+from access_requests.services.catalogue.gated_models import add_model  # noqa: E402
+from access_requests.services.catalogue.roles import assign_role  # noqa: E402
 from access_requests.services.event_log.append import append_event, recorded, verify_chain  # noqa: E402
 from access_requests.services.following.managing import follow as begin_to_follow  # noqa: E402
 from access_requests.services.requests.decide import record_decision  # noqa: E402

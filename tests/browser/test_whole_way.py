@@ -28,14 +28,15 @@ def model(make_person: Callable[..., Any], tmp_path: Path, site: str) -> Any:
     """Return a model with weights to be published unchanged, and rita, its reviewer with a second factor."""
     from allauth.mfa.totp.internal.auth import TOTP
 
-    from access_requests.services.catalogue.gated_models import LicenceText, assign_role
+    from access_requests.services.catalogue.gated_models import LicenceText
+    from access_requests.services.catalogue.roles import assign_role
     from model_ops.services.catalogue.add_model import add_model_with_weights
     from model_ops.services.recoveries.weights import prepare_weights
 
     prepared = prepare_weights(files=str(weights(tmp_path / "weights")))
     licences = [LicenceText("licence.txt", "en", LICENCE)]
     made, _ = add_model_with_weights(repo_id=MODEL, prepared=prepared, card=TULU_CARD, licences=licences)
-    rita = make_person("rita", is_staff=True)
+    rita = make_person("rita")
     assign_role(model=made, user=rita, role="reviewer")
     TOTP.activate(rita, TOTP_SECRET)
     return made

@@ -41,9 +41,7 @@ def seed(pairs: list[str], people: int) -> dict[str, Any]:
         models.append(
             add_model_with_weights(repo_id=f"lives/model-{number}", prepared=prepared, card=CARD)[0]
         )
-    boss = User.objects.create_user(
-        "boss@lives.example", "boss", password="x", is_staff=True, is_superuser=True
-    )
+    boss = User.objects.create_user("boss@lives.example", "boss", password="x", is_superuser=True)
     users = [User.objects.create_user(f"p{n}@lives.example", f"p{n}", password="x") for n in range(people)]
     return {
         "models": [model.repo_id for model in models],

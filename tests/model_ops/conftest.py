@@ -139,14 +139,14 @@ def copy_pair(pair: Path, target: Path) -> Path:
 def make_uploads(weights_root: Path, make_person: Callable[..., Any]) -> Callable[..., Uploads]:
     """`make_uploads("ada")`: create Ada and `ada/model`; with `at_once`, her uploads are published."""
     from access_requests.enums import Role
-    from access_requests.services.catalogue.gated_models import assign_role
+    from access_requests.services.catalogue.roles import assign_role
     from model_ops.services.uploads.creating import create_repository
     from model_ops.services.uploads.rules import set_upload_rule
     from tests.model_ops.uploads import Uploads
 
     def make(name: str = "ada", *, at_once: bool = False) -> Uploads:
         weights_root.mkdir(exist_ok=True)
-        owner = make_person(name, is_staff=True)
+        owner = make_person(name)
         root = make_person(f"root-of-{name}", is_superuser=True)
         model = create_repository(repo_id=f"{name}/model", user=root)
         assign_role(model=model, user=owner, role=Role.OWNER)

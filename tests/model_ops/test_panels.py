@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from access_requests.models import GatedModel
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from model_ops.enums import RecoveryState, SmokeState
 from model_ops.models import Recovery, SmokeRun
 from tests.conftest import TULU_CARD
@@ -51,7 +51,7 @@ def person(recovery: Recovery, make_person: Callable[..., Any]) -> Callable[[str
     """`person("owner")`, `person("reviewer")`: create one; `person("elsewhere")` owns another model."""
 
     def make(role: str) -> Any:
-        found, model = make_person(role, is_staff=True), GatedModel.objects.get(repo_id="ai/x")
+        found, model = make_person(role), GatedModel.objects.get(repo_id="ai/x")
         if role == "elsewhere":
             role, model = "owner", GatedModel.objects.create(repo_id="ai/other", card="")
         assign_role(model=model, user=found, role=role)

@@ -11,7 +11,7 @@ import pytest
 from django.http import HttpRequest
 from django.utils import timezone
 
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery
 from model_ops.panels import access_panel, case_panel, model_panel

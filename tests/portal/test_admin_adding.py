@@ -23,7 +23,7 @@ def test_addresses_and_sessions_are_not_added_by_hand(
     make_person: Callable[..., Any], settings: Any, path: str
 ) -> None:
     settings.GATEHOUSE_DEMO = True  # no second factor is required
-    root = signed_in(make_person("root", is_staff=True, is_superuser=True))
+    root = signed_in(make_person("root", is_superuser=True))
     page = root.get(f"/admin/{path}")
     assert page.status_code == 200
     assert f"/admin/{path}add/" not in page.content.decode()
@@ -37,7 +37,7 @@ def test_hidden_model_whose_name_is_taken_is_named_only_to_those_who_may_know(
 ) -> None:
     settings.GATEHOUSE_DEMO = True
     make_model("ai/Secret", listed=False)
-    person = make_person(who, is_staff=True, is_superuser=who == "root")
+    person = make_person(who, is_superuser=who == "root")
     person.user_permissions.add(*Permission.objects.filter(codename="add_gatedmodel"))
     fields = {"repo_id": "ai/secret", "card": "# A", "licence_language": "en", "gate": "manual"}
     answer = signed_in(person).post(

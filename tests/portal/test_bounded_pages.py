@@ -16,7 +16,7 @@ from django.utils import timezone
 from access_requests.access.catalogue import visible_models
 from access_requests.admin.base import COUNTED
 from access_requests.models import AccessRequest, GatedModel, Grant, ModelRole
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from portal.pages.catalogue import PER_PAGE
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +36,7 @@ def visitor(make_person: Callable[..., Any], tulu: GatedModel, settings: Any) ->
     """Return `visitor("rita")`: the client of no one, a person, a reviewer of every model or a superuser."""
     settings.GATEHOUSE_DEMO = True  # no second factor is required
     for name in VISITORS[1:]:
-        make_person(name, is_staff=name != "ada", is_superuser=name == "boss")
+        make_person(name, is_superuser=name == "boss")
 
     def enter(name: str) -> Client:
         client = Client()

@@ -61,7 +61,7 @@ def rights(connected: psycopg.Connection[Any], table: str) -> str:
 
 def test_one_role_for_all_migrates_and_says_what_is_not_protected(own_database: dict[str, str]) -> None:
     status, _, errors = python("manage.py", "migrate", "-v1", DATABASE_URL=own_database["owner"])
-    sentence = "The portal's database role gatehouse is a superuser: it could change or delete events, licence texts and acceptances."
+    sentence = "The portal's database role gatehouse is a superuser: it could change or delete events, submissions, messages, licence texts and acceptances."
     assert (status, errors.splitlines()) == (0, [sentence, ADVICE])
     status, report, _ = python(*REPORT, DATABASE_URL=own_database["owner"])
     assert (status, json.loads(report)["unprotected"]) == (0, [sentence, ADVICE])
@@ -227,7 +227,7 @@ def test_hole_in_the_protection_is_said_where_the_log_is_read(
     as_owner: Any, make_person: Callable[..., Any], client: Client, hole: str
 ) -> None:
     """The check asks the database, not the settings, so it does not matter who caused the gap."""
-    root = make_person("root", is_staff=True, is_superuser=True)
+    root = make_person("root", is_superuser=True)
     TOTP.activate(root, generate_totp_secret())
     client.force_login(root)
     page = reverse("admin:access_requests_event_changelist")

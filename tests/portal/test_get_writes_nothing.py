@@ -19,7 +19,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from access_requests.enums import Outcome, TokenKind, TokenOrigin
 from access_requests.models import AccessToken, Machine, TrustedRepository
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.trusted import trust_repository
 from access_requests.services.requests.decide import record_decision
@@ -63,7 +63,7 @@ def world(make_person: Callable[..., Any], make_model: Callable[..., Any], submi
     made = World()
     made.model = make_model("ai/tulu")
     made.people = {name: make_person(name) for name in PEOPLE if name not in {"nobody", "root"}}
-    made.people["root"] = make_person("root", is_staff=True, is_superuser=True)
+    made.people["root"] = make_person("root", is_superuser=True)
     ada, olga, model = made.people["ada"], made.people["olga"], made.model
     assign_role(model=model, user=olga, role="owner")
     request = submit(ada, model)

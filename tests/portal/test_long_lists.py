@@ -22,7 +22,7 @@ from access_requests import search
 from access_requests.admin import lists
 from access_requests.enums import GrantSource, RequestState, TokenKind
 from access_requests.models import AccessRequest, AccessToken, Event, EventText, Grant, Machine, OutgoingMail
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from model_ops.models import Download
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ FEW, MANY = 10, 1000
 @pytest.fixture
 def boss(make_person: Callable[..., Any], settings: Any) -> Client:
     settings.GATEHOUSE_DEMO = True  # no second factor is required
-    return signed_in(make_person("boss", is_staff=True, is_superuser=True))
+    return signed_in(make_person("boss", is_superuser=True))
 
 
 def signed_in(person: Any) -> Client:
@@ -155,7 +155,7 @@ def test_reviewer_of_several_models_takes_as_many_queries_for_many_rows(
     address: str, boss: Client, make_model: Callable[..., Any], make_person: Callable[..., Any]
 ) -> None:
     models = [make_model(f"ai/tulu-{n}") for n in range(3)]
-    rita = make_person("rita", is_staff=True)
+    rita = make_person("rita")
     for model in models[:2]:
         assign_role(model=model, user=rita, role="reviewer")
     for model in models:
@@ -175,7 +175,7 @@ def test_reviewer_of_several_models_takes_as_many_queries_for_many_rows(
 def test_rows_of_several_models_are_merged_in_the_order_of_the_queue(
     boss: Client, make_model: Callable[..., Any], make_person: Callable[..., Any]
 ) -> None:
-    rita = make_person("rita", is_staff=True)
+    rita = make_person("rita")
     for number in range(3):
         model = make_model(f"ai/tulu-{number}")
         assign_role(model=model, user=rita, role="reviewer")
@@ -301,7 +301,7 @@ def test_reviewers_search_finds_requests_for_their_models_only(
 ) -> None:
     models = [make_model(f"ai/tulu-{n}") for n in range(3)]
     requests = [add_rows(model, 1, last_name="Petrov")[0] for model in models]
-    rita = make_person("rita", is_staff=True)
+    rita = make_person("rita")
     for model in models[:2]:
         assign_role(model=model, user=rita, role="reviewer")
     shown = signed_in(rita).get(QUEUE, {"q": "petrov"}).context["cl"].result_list
@@ -477,7 +477,7 @@ def test_pages_lead_to_the_requests_for_one_model(boss: Client, make_model: Call
 def test_days_of_a_reviewer_begin_and_end_with_events_of_their_models(
     models: int, boss: Client, make_model: Callable[..., Any], make_person: Callable[..., Any]
 ) -> None:
-    rita = make_person("rita", is_staff=True)
+    rita = make_person("rita")
     made = [make_model(f"ai/{name}") for name in ("one", "two", "three")]
     now = timezone.now().replace(month=6, day=15)
     for model, ago in zip(made, (1, 3, 9), strict=True):
@@ -499,7 +499,7 @@ def test_page_of_a_person_takes_few_queries(boss: Client, make_person: Callable[
 def test_reviewers_look_for_events_by_names_and_not_by_addresses(
     boss: Client, make_model: Callable[..., Any], make_person: Callable[..., Any]
 ) -> None:
-    model, rita = make_model("ai/one"), make_person("rita", is_staff=True)
+    model, rita = make_model("ai/one"), make_person("rita")
     assign_role(model=model, user=rita, role="reviewer")
     (request,) = add_rows(model, 1, first_name="Kim", last_name="Petrov", institution="Elsewhere")
     who = request.applicant

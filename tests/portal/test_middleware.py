@@ -72,7 +72,7 @@ def test_large_forms_are_for_staff_where_files_are_taken(
     make_person: Callable[..., Any], settings: Any
 ) -> None:
     settings.GATEHOUSE_DEMO = True  # so staff need no second factor
-    boss = make_person("boss", is_staff=True, is_superuser=True)
+    boss = make_person("boss", is_superuser=True)
     staff, person, anyone = Client(), Client(), Client(enforce_csrf_checks=True)
     staff.force_login(boss, backend="django.contrib.auth.backends.ModelBackend")
     person.force_login(make_person("ada"), backend="django.contrib.auth.backends.ModelBackend")

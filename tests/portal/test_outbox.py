@@ -34,7 +34,7 @@ def look(client: Client, **extra: Any) -> tuple[int, bool]:
 
 @pytest.fixture
 def staff(make_person: Callable[..., Any], client: Client) -> Client:
-    boss = make_person("boss", is_staff=True)
+    boss = make_person("boss", is_superuser=True)
     TOTP.activate(boss, generate_totp_secret())
     client.force_login(boss, backend="django.contrib.auth.backends.ModelBackend")
     return client

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from access_requests.access.access import live_grant
 from access_requests.access.standing import owed_licences, owing
+from access_requests.enums import DECIDING_ROLES
 from access_requests.errors import Conflict, Invalid
 from access_requests.models import GatedModel, Grant, LicenceAcceptance, LicenceVersion, ModelRole
 from access_requests.services.catalogue.languages import accepted_licences, current_licences
@@ -61,7 +62,7 @@ def demand_licence(*, licence: LicenceVersion, actor: User | None = None) -> int
 def _email_holders(licence: LicenceVersion) -> int:
     """Email the people who cannot download from now on; return how many, emailed or not."""
     now = timezone.now()
-    roles = ModelRole.objects.filter(model=licence.model, user=OuterRef("user"))
+    roles = ModelRole.objects.filter(model=licence.model, user=OuterRef("user"), role__in=DECIDING_ROLES)
     live = Grant.objects.filter(model=licence.model, revoked_at=None, starts_at__lte=now, ends_at__gt=now)
     holders = list(
         owing(live)

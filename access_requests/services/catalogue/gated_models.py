@@ -366,26 +366,3 @@ def _check_licences(licences: Sequence[LicenceText]) -> dict[tuple[str, str], Li
     if len(found) != len(licences):
         raise Invalid(_("Two licence texts have the same file name and language: rename one of them."))
     return found
-
-
-def assign_role(*, model: GatedModel, user: User, role: str, actor: User | None = None) -> ModelRole | None:
-    """Make a person owner or reviewer of the model; an empty role removes theirs."""
-    if role and role not in Role.values:
-        raise Invalid(f"There is no role {role!r}: choose owner or reviewer.")
-    with recorded():
-        lock_model(model.pk)
-        if not role:
-            ModelRole.objects.filter(model=model, user=user).delete()
-            held = None
-        else:
-            held, _created = ModelRole.objects.update_or_create(
-                model=model, user=user, defaults={"role": role}
-            )
-        append_event(
-            kind="model.role_changed",
-            actor=actor,
-            by="operator",
-            model=model,
-            data={"person": user.username, "role": role},
-        )
-    return held

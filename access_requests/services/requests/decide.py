@@ -123,7 +123,10 @@ def approve(
     vote = Vote.objects.create(
         request=request, submission=newest_submission(request), reviewer=reviewer, words=words
     )
-    number = counting.count()
+    valid = counting.filter(
+        reviewer__in=reviewers_of(request.model)
+    )  # not of people who lost their role since
+    number = valid.count()
     append_event(
         kind="request.voted",
         actor=reviewer,
@@ -138,7 +141,7 @@ def approve(
     )
     if number < request.model.approvals:
         return vote
-    said = "\n\n".join(text for text in counting.values_list("words", flat=True) if text)
+    said = "\n\n".join(text for text in valid.values_list("words", flat=True) if text)
     return decide(request, reviewer, Outcome.APPROVED, reason_code, said)
 
 

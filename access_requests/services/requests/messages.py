@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
-from access_requests.access.permissions import is_reviewer, people_to_tell
+from access_requests.access.permissions import has_role, is_reviewer, people_to_tell
 from access_requests.enums import MessageKind
 from access_requests.errors import Conflict, NotAllowed
 from access_requests.models import AccessRequest, Message
@@ -94,8 +94,13 @@ def thread_of(request: AccessRequest, *, notes: bool) -> list[Message]:
     return list(rows.order_by("-pk")[:MOST_SHOWN])[::-1]
 
 
-def may_read_notes(request: AccessRequest, reviewer: User) -> bool:
-    """Return whether the person may read notes about this request: reviewers may not about their own."""
+def may_read_notes(request: AccessRequest, reader: User) -> bool:
+    """Return whether the person may read notes about this request: everyone with a role, but not about their own."""
+    return reader.pk != request.applicant_id and has_role(reader, request.model)
+
+
+def may_write_notes(request: AccessRequest, reviewer: User) -> bool:
+    """Return whether the person may write notes and messages about this request: those who decide, but not their own."""
     return reviewer.pk != request.applicant_id and is_reviewer(reviewer, request.model)
 
 

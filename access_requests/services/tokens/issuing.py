@@ -241,9 +241,9 @@ def revoke_token(*, token: AccessToken, user: User, reason: str = "") -> None:
 
     If someone else revoked the token, email its owner.
     """
-    mine = token.user_id == user.pk
-    if not (mine or user.is_superuser or (token.grant and is_reviewer(user, token.grant.model))):
+    if not may_revoke_token(token, user):
         raise NotAllowed(_("This token belongs to someone else."))
+    mine = token.user_id == user.pk
     reason = " ".join(reason.split())[:200]
     with recorded():
         if end_token(token, reason):
@@ -251,6 +251,12 @@ def revoke_token(*, token: AccessToken, user: User, reason: str = "") -> None:
             say_of_token("token.revoked", token, actor=user, data=data)
             if not mine:
                 tell_of_end(token, reason=reason)
+
+
+def may_revoke_token(token: AccessToken, user: User) -> bool:
+    """Return whether the person may revoke this token: its person, superusers, and reviewers of its grant's model."""
+    mine = token.user_id == user.pk or user.is_superuser
+    return mine or bool(token.grant and is_reviewer(user, token.grant.model))
 
 
 def end_token(token: AccessToken, reason: str) -> bool:

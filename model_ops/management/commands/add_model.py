@@ -41,7 +41,10 @@ class Command(OperatorCommand):
         parser.add_argument("--days", type=int, default=365, metavar="N", help="how long a grant lasts")
         parser.add_argument("--hidden", action="store_true", help="hidden from people without access")
         parser.add_argument(
-            "--owner", default="", metavar="EMAIL", help="a staff account (default: the first superuser)"
+            "--owner",
+            default="",
+            metavar="EMAIL",
+            help="the account that owns it (default: the first superuser)",
         )
         add_weight_options(parser)
 

@@ -101,11 +101,11 @@ def add_licence_text(
 
 
 def find_owner(email: str) -> User | None:
-    """Return the staff account with that address; without an address the first superuser, or None if there is none."""
+    """Return the account with that address; without an address the first superuser, or None if there is none."""
     people = get_user_model().objects.filter(is_active=True)
     if not email:
         return people.filter(is_superuser=True).order_by("pk").first()
     person = people.filter(email__iexact=email).first()
-    if person is None or not person.is_staff:
-        raise Invalid(f"{email} has no staff account here: make one in the admin, or give another --owner.")
+    if person is None:
+        raise Invalid(f"{email} has no account here: ask them to sign up first, or give another --owner.")
     return person

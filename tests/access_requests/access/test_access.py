@@ -13,7 +13,7 @@ from access_requests.access.standing import owed_licences
 from access_requests.enums import AccessCode, Gate, TokenKind
 from access_requests.models import GatedModel, Grant, LicenceVersion
 from access_requests.services import tokens
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.grants import grant_access, revoke_access
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ import pytest
 from allauth.mfa.models import Authenticator
 from django.test import Client
 
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 
 
 @pytest.fixture
@@ -17,8 +17,6 @@ def staff_browser() -> Callable[[Any], Client]:
     """Return `staff_browser(person)`: the client of a signed-in staff member with a second factor."""
 
     def browser(person: Any) -> Client:
-        person.is_staff = True
-        person.save(update_fields=["is_staff"])
         Authenticator.objects.get_or_create(user=person, type=Authenticator.Type.TOTP, defaults={"data": {}})
         client = Client()
         client.force_login(person)
@@ -34,7 +32,7 @@ def desk(make_person: Callable[..., Any], make_model: Callable[..., Any], staff_
     class Desk:
         ada = make_person("ada", first_name="Ada", last_name="Lovelace", orcid="0000-0002-1825-0097")
         olga, rita, sam = make_person("olga"), make_person("rita"), make_person("sam")
-        root = make_person("root", is_staff=True, is_superuser=True)
+        root = make_person("root", is_superuser=True)
         model, other = make_model("ai/tulu"), make_model("ai/other")
 
     assign_role(model=Desk.model, user=Desk.olga, role="owner")

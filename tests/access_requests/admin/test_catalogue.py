@@ -189,29 +189,77 @@ def test_bad_card_keeps_the_last_good_form(desk: Any) -> None:
     assert (desk.model.card, desk.model.form_id, desk.model.grant_days) == (TULU_CARD, form, 365)
 
 
-def test_roles_go_through_the_service(desk: Any) -> None:
-    address = f"{MODELS}{desk.model.pk}/change/"
-    rita = ModelRole.objects.get(user=desk.rita)
-    numbers = {role.pk: n for n, role in enumerate(desk.model.roles.order_by("pk"))}
-    data = change(
-        desk.model,
-        **{
-            f"roles-{numbers[rita.pk]}-DELETE": "on",
-            "roles-2-person": "SAM@example.org",
-            "roles-2-role": "reviewer",
-        },
+def people_page(desk: Any) -> str:
+    return f"{MODELS}{desk.model.pk}/people/"
+
+
+def roles(desk: Any) -> set[tuple[str, str]]:
+    return set(desk.model.roles.values_list("user__email", "role"))
+
+
+def test_an_owner_adds_changes_and_removes_people(desk: Any) -> None:
+    address = people_page(desk)
+    add = {"add": "Add", "email": "SAM@example.org", "role": "auditor"}
+    shown = page(desk.olga_browser.post(address, add, follow=True))
+    assert "Added sam@example.org as auditor. They are informed by email." in shown
+    shown = page(
+        desk.olga_browser.post(address, {**add, "email": "New@Example.org", "role": "reviewer"}, follow=True)
     )
-    sent = desk.olga_browser.post(address, data)
-    assert sent.status_code == 302, page(sent)
-    assert set(desk.model.roles.values_list("user__username", "role")) == {
-        ("olga", "owner"),
-        ("sam", "reviewer"),
+    assert "Added new@example.org as reviewer. They get an email with a link to set a password." in shown
+    assert shown.count("none: cannot enter the admin") == 1
+    change = {"change": "1", "person": str(desk.sam.pk), "role": "reviewer"}
+    assert "Changed sam@example.org to reviewer." in page(
+        desk.olga_browser.post(address, change, follow=True)
+    )
+    remove = {"remove": "1", "person": str(desk.rita.pk), "role": "reviewer"}
+    shown = page(desk.olga_browser.post(address, remove, follow=True))
+    assert "Removed rita@example.org." in shown
+    assert roles(desk) == {
+        ("olga@example.org", "owner"),
+        ("sam@example.org", "reviewer"),
+        ("new@example.org", "reviewer"),
     }
-    assert desk.model.events.filter(kind="model.role_changed", actor=desk.olga).count() == 2
-    unknown = desk.olga_browser.post(
-        address, change(desk.model, **{"roles-2-person": "nobody", "roles-2-role": "owner"})
-    )
-    assert "has no account here" in page(unknown)
+    assert desk.model.events.filter(kind="model.role_changed", actor=desk.olga).count() == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"add": "Add", "email": "sam", "role": "reviewer"}, "is not an email address"),
+        ({"add": "Add", "email": "sam@example.org", "role": "king"}, "Select a valid choice"),
+        ({"add": "Add", "email": "", "role": "reviewer"}, "This field is required"),
+        ({"remove": "1", "person": "nobody"}, "This person has no role any more."),
+        ({"change": "1", "person": "9" * 40, "role": "owner"}, "This person has no role any more."),
+        ({"change": "1", "person": "OLGA", "role": "king"}, "There is no role"),
+        ({"change": "1", "person": "OLGA"}, "Choose a role"),
+        ({"change": "1", "person": "OLGA", "role": "auditor"}, "is the only owner of ai/tulu"),
+        ({"remove": "1", "person": "OLGA"}, "is the only owner of ai/tulu"),
+        ({}, "This person has no role any more."),
+    ],
+)
+def test_roles_that_cannot_be_given(desk: Any, fields: dict[str, str], sentence: str) -> None:
+    before = roles(desk)
+    sent = {name: value.replace("OLGA", str(desk.olga.pk)) for name, value in fields.items()}
+    assert sentence in page(desk.olga_browser.post(people_page(desk), sent, follow=True))
+    assert roles(desk) == before
+
+
+def test_people_are_shown_to_everyone_with_a_role_and_changed_by_owners(desk: Any) -> None:
+    address = people_page(desk)
+    shown = page(desk.rita_browser.get(address))
+    assert "olga@example.org" in shown
+    assert "Add a person" not in shown
+    before = roles(desk)
+    for fields in (
+        {"add": "Add", "email": "rita@example.org", "role": "owner"},
+        {"remove": "1", "person": str(desk.olga.pk)},
+    ):
+        desk.rita_browser.post(address, fields)
+        desk.sam_browser.post(address, fields)
+    assert roles(desk) == before
+    assert desk.sam_browser.get(address)["Location"] == "/admin/"
+    desk.root_browser.post(address, {"remove": "1", "person": str(desk.olga.pk)})
+    assert ("olga@example.org", "owner") not in roles(desk)
 
 
 def test_reviewer_reads_and_stranger_does_not(desk: Any) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from access_requests.models import AccessRequest, Message, MessageTemplate
-from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.catalogue.message_texts import save_template
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.requests.messages import add_note, write_to_reviewers
 
 pytestmark = pytest.mark.django_db

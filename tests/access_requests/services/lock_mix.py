@@ -24,7 +24,7 @@ from access_requests.models import (
     TrustedRepository,
 )
 from access_requests.services import grants, tokens
-from access_requests.services.catalogue import demand_licence, edit, gated_models, names
+from access_requests.services.catalogue import demand_licence, edit, gated_models, names, roles
 from access_requests.services.following import importing, managing, polling, taking
 from access_requests.services.following.reading import FarItem
 from access_requests.services.leaked_secrets import Found, report_tokens
@@ -237,8 +237,10 @@ def settings(mix: Mix) -> None:
 
 @step
 def role(mix: Mix) -> None:
-    gated_models.assign_role(
-        model=mix.model(), user=mix.one(User.objects.filter(username="bob")), role=mix.one(["", "reviewer"])
+    roles.assign_role(
+        model=mix.model(),
+        user=mix.one(User.objects.filter(username="bob")),
+        role=mix.one(["", "reviewer", "auditor"]),
     )
 
 
@@ -260,7 +262,7 @@ def add(mix: Mix) -> None:
 @step
 def rights(mix: Mix) -> None:
     person = mix.person()
-    person.is_staff = not person.is_staff
+    person.first_name = f"{person.first_name[:3]}x"
     save_account(user=person, actor=mix.reviewer())
 
 

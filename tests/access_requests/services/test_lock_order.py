@@ -28,7 +28,7 @@ from access_requests.models import (
     Grant,
     ListPlace,
 )
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import append_event, recorded, verify_chain
 from access_requests.services.requests.decide import record_decision
 from access_requests.services.tokens.issuing import MOST_TOKENS

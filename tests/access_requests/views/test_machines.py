@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from access_requests.models import DeviceCode, Machine, TrustedRepository
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.oauth import codes
 from access_requests.services.oauth.trusted import trust_repository

@@ -10,7 +10,7 @@ import pytest
 from django.test import Client
 
 from access_requests.models import Message
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.requests.messages import add_note, send_message
 from access_requests.services.requests.submit import start_request, withdraw_request
 

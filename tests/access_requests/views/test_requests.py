@@ -11,12 +11,8 @@ from django.test import Client
 
 from access_requests.enums import Gate, Outcome, ReasonCode, RequestState
 from access_requests.models import AccessRequest, Decision, LicenceAcceptance
-from access_requests.services.catalogue.gated_models import (
-    LicenceText,
-    assign_role,
-    replace_licences,
-    update_card,
-)
+from access_requests.services.catalogue.gated_models import LicenceText, replace_licences, update_card
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.grants import grant_access
 from access_requests.services.requests.decide import record_decision
 from tests.conftest import TULU_CARD

@@ -14,7 +14,7 @@ from django.urls import URLPattern, URLResolver
 from django.utils.regex_helper import normalize
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "MADE-UP")
-STAFF = ("reviewer", "owner", "hand", "keeper", "root")
+STAFF = ("reviewer", "owner", "auditor", "keeper", "root")
 ODD_PARTS = [
     "abc", "0", "-1", "9999999999999999999999", "1.5", "%00", "a%00b", "_5F", "_00", "_ZZ", "%FF%FE", "%C3%28", "%ED%A0%80",
     "..", "%2e%2e%2f", "%252e%252e", "%2F", "%5c", "a" * 3000, "%F0%9F%92%A9", "%E2%80%AE", "%0d%0aX-In:1", "'", "\"<script>",

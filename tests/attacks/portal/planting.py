@@ -33,7 +33,7 @@ from access_requests.models import (
     TokenExchange,
     TrustedRepository,
 )
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.following.importing import import_request
 from access_requests.services.following.reading import FarItem
 from access_requests.services.following.troubles import note_trouble
@@ -45,9 +45,9 @@ from tests.model_ops.hub import seeder, seeding_tokens
 
 OPEN, HIDDEN = "maker/open", "vault/hidden"
 MARK = "zq9x"  # in every planted value, and in no request
-STAFF = ("reviewer", "owner", "hand", "root")
+STAFF = ("reviewer", "owner", "auditor", "root")
 DECIDE = ("reviewer", "owner", "keeper", "root")
-ROLES = ("stranger", "pending", "granted", "expired", "reviewer", "owner", "hand", "keeper", "root")
+ROLES = ("stranger", "pending", "granted", "expired", "reviewer", "owner", "auditor", "keeper", "root")
 CARD = f"---\nlicense: other\nextra_gated_fields:\n  Why: text\n---\n# Card {MARK}card\n\nWords.\n"
 
 
@@ -164,15 +164,13 @@ def ids() -> dict[str, Any]:
 def heal() -> dict[str, Any]:
     """Undo what earlier requests may have changed about people: staff, active, role and second factor."""
     for role in ROLES:
-        User.objects.filter(username=role).update(
-            is_active=True, is_staff=role in STAFF or role == "keeper", is_superuser=role == "root"
-        )
+        User.objects.filter(username=role).update(is_active=True, is_superuser=role == "root")
         user = User.objects.get(username=role)
         if user.is_staff:
             Authenticator.objects.get_or_create(
                 user=user, type=Authenticator.Type.TOTP, defaults={"data": {}}
             )
-    for role in ("reviewer", "owner"):
+    for role in ("reviewer", "owner", "auditor"):
         assign_role(
             model=GatedModel.objects.get(repo_id=OPEN), user=User.objects.get(username=role), role=role
         )

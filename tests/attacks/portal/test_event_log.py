@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from access_requests.models import Event, EventLink, EventText, LicenceVersion
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.anchors import write_anchor_if_due
 from access_requests.services.event_log.append import event_digest, head, link_hash, verify_chain
 from access_requests.services.event_log.verify import verify_log

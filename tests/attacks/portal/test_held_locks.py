@@ -14,7 +14,7 @@ from django.test import Client
 
 from access_requests.enums import Outcome
 from access_requests.models import Decision
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.submit import save_draft, start_request

@@ -27,7 +27,7 @@ from access_requests.models import (
     RemotePerson,
     RemotePush,
 )
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.following import pushing
 from access_requests.services.following.client import Away, FarClient
 from access_requests.services.following.managing import follow

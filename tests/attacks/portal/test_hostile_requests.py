@@ -32,7 +32,7 @@ __all__ = ["bare_portal", "hub_environment"]
 SEED = 20261130
 AT_ONCE = 4  # threads that send requests
 BATCH = 400  # requests until everyone is signed in again, because some of them sign people out
-BLIND = ("anonymous", "stranger", "pending", "granted", "expired", "reviewer", "owner", "hand")
+BLIND = ("anonymous", "stranger", "pending", "granted", "expired", "reviewer", "owner", "auditor")
 SERVED = ("GET", "HEAD", "POST", "PUT", "DELETE")
 SEEING = ("keeper", "root")
 ALL_ROUTES = list(dict.fromkeys(routes(get_resolver())))
@@ -193,7 +193,7 @@ def test_hundreds_of_hostile_requests_get_no_5xx_and_nothing_hidden(site: Site) 
 
 def test_rows_of_the_hidden_model_have_no_page_for_others(site: Site) -> None:
     wrong = site.ask_all(
-        Asked(who, "GET", path) for path in pages_of_rows(site) for who in ("reviewer", "owner", "hand")
+        Asked(who, "GET", path) for path in pages_of_rows(site) for who in ("reviewer", "owner", "auditor")
     )
     assert (wrong, site.log_faults()) == ([], []), told(site, wrong)
 

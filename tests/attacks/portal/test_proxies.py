@@ -17,7 +17,7 @@ import django; django.setup()
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.db import SessionStore
 user, made = get_user_model().objects.get_or_create(
-    username="boss", defaults={"email": "boss@example.org", "is_staff": True, "is_superuser": True}
+    username="boss", defaults={"email": "boss@example.org", "is_superuser": True}
 )
 session = SessionStore()
 session[SESSION_KEY] = str(user.pk)
@@ -36,7 +36,7 @@ STAFF_PAGES = ["/admin/", "/outbox/", "/admin/access_requests/gatedmodel/", "/ad
 
 @pytest.fixture(scope="module")
 def cookie(bare_portal: Portal) -> str:
-    """The Cookie header of a staff member's session, who has a password and no second factor."""
+    """The Cookie header of a superuser's session, who has a password and no second factor."""
     made = subprocess.run(
         [sys.executable, "-c", STAFF],
         cwd=CHECKOUT,

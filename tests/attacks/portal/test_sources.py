@@ -46,7 +46,7 @@ def disk(tmp_path: Path, settings: Any) -> Path:
 @pytest.fixture
 def eve(make_person: Callable[..., Any], disk: Path) -> Any:
     """Owner of a/open, without any right to b/hidden."""
-    eve, boss = make_person("eve", is_staff=True), make_person("boss", is_staff=True, is_superuser=True)
+    eve, boss = make_person("eve"), make_person("boss", is_superuser=True)
     add_model(repo_id="a/open", card="# A\n", owner=eve)
     hidden = weights.prepare_weights(files=str(disk / "b" / "hidden"))
     model, made = add_model_with_weights(

@@ -13,7 +13,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from access_requests.models import AccessToken, DeviceCode, Event, OutgoingMail, TrustedRepository
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.grants import grant_access
 from access_requests.services.oauth import codes
 from portal.accounts.models import User
@@ -162,7 +162,7 @@ def test_post_left_behind_is_not_run_when_the_owner_confirms_something_else(ada:
 
 
 def test_staffs_stolen_session_changes_nobody_in_the_admin(make_person: Callable[..., Any], ada: Any) -> None:
-    root = make_person("root", is_staff=True, is_superuser=True)
+    root = make_person("root", is_superuser=True)
     Authenticator.objects.create(user=root, type=Authenticator.Type.TOTP, data={"secret": "A" * 32})
     thief = sign_in(Client(), root, ago=HOUR)
     row = EmailAddress.objects.get(user=ada)

@@ -56,12 +56,11 @@ def copy_people(owner: psycopg.Connection[Any], plan: Plan, first_user: int) -> 
     addresses = [address_of(number) for number in range(people)]
     users = copy_rows(
         owner, User,
-        ("id", "password", "is_superuser", "email", "username", "first_name", "last_name", "institution", "country", "is_staff",
-         "date_joined"),
+        ("id", "password", "is_superuser", "email", "username", "first_name", "last_name", "institution", "country", "date_joined"),
         (
             (
                 first_user + n, HASH.format(f"{n:022}", f"{n:043}"), n == SUPERUSER, addresses[n], username_of(n), *name_of(n),
-                institution_of(n), country_of(n), n < plan.sizes.staff and n != BUSY, moment(joined[n]),
+                institution_of(n), country_of(n), moment(joined[n]),
             )
             for n in range(people)
         ),

@@ -13,7 +13,7 @@ def test_recovery_page_says_what_comparing_hashes_showed(
 ) -> None:
     settings.GATEHOUSE_DEMO = True  # so that no second factor is required
     add_files_model("ai/x")
-    client.force_login(make_person("root", is_staff=True, is_superuser=True))
+    client.force_login(make_person("root", is_superuser=True))
     address = f"/admin/model_ops/recovery/{Recovery.objects.get().pk}/change/"
     assert "nothing was fetched" in client.get(address).content.decode()
     WeightSource.objects.update(checked="1 of 2 files have the hashes that the remote names")

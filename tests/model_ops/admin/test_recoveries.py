@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from access_requests.models import GatedModel
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from model_ops.enums import RecoveryState
 from model_ops.models import Recovery, RecoveryShard, Revision
 from model_ops.queries import current_recovery, main_revision
@@ -32,7 +32,7 @@ def people(
 ) -> dict[str, Any]:
     """The owner and the reviewer of `ai/x`, which has a failed recovery, and another model's owner."""
     model, other = add_files_model("ai/x"), GatedModel.objects.create(repo_id="ai/other", card="")
-    found = {name: make_person(name, is_staff=True) for name in ("owner", "reviewer", "elsewhere")}
+    found = {name: make_person(name) for name in ("owner", "reviewer", "elsewhere")}
     assign_role(model=model, user=found["owner"], role="owner")
     assign_role(model=model, user=found["reviewer"], role="reviewer")
     assign_role(model=other, user=found["elsewhere"], role="owner")
@@ -159,7 +159,7 @@ def test_model_is_added_with_its_weights_or_not_at_all(
     files_folder: Path,
     settings: Any,
 ) -> None:
-    client.force_login(make_person("boss", is_staff=True, is_superuser=True))
+    client.force_login(make_person("boss", is_superuser=True))
     address = "/admin/access_requests/gatedmodel/add/"
 
     refused = client.post(address, typed(files_folder))

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import call_command
 
 from access_requests.models import Event
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from model_ops.models import AllowedRepository, AssignedFolder
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +30,7 @@ def disk(tmp_path: Path, settings: Any) -> Path:
 
 @pytest.fixture
 def boss(make_person: Callable[..., Any], client: Any, disk: Path) -> Any:
-    boss = make_person("boss", is_staff=True, is_superuser=True)
+    boss = make_person("boss", is_superuser=True)
     client.force_login(boss)
     return boss
 
@@ -100,7 +100,7 @@ def test_superuser_allows_repositories_and_takes_several_back(boss: Any, client:
 def test_owners_see_and_do_none_of_it(
     client: Any, disk: Path, make_person: Callable[..., Any], make_model: Callable[..., Any]
 ) -> None:
-    ada = make_person("ada", is_staff=True)
+    ada = make_person("ada")
     assign_role(model=make_model("ai/x"), user=ada, role="owner")
     row = AssignedFolder.objects.create(path=str(disk / "ours"), namespace="maker")
     client.force_login(ada)
@@ -120,7 +120,7 @@ def test_owners_see_and_do_none_of_it(
 def test_owner_is_shown_what_may_be_named(
     client: Any, disk: Path, make_person: Callable[..., Any], make_model: Callable[..., Any]
 ) -> None:
-    ada, model = make_person("ada", is_staff=True), make_model("ai/x")
+    ada, model = make_person("ada"), make_model("ai/x")
     assign_role(model=model, user=ada, role="owner")
     client.force_login(ada)
     address = f"/admin/access_requests/gatedmodel/{model.pk}/weights/"

@@ -20,7 +20,7 @@ from django.utils import timezone
 from access_requests.enums import Gate, Outcome, ReasonCode, Role, TokenKind
 from access_requests.models import AccessToken, Event, GatedModel, Grant, ModelRole
 from access_requests.services import grants, tokens
-from access_requests.services.catalogue import edit, gated_models, names
+from access_requests.services.catalogue import edit, gated_models, names, roles
 from access_requests.services.requests import submit
 from access_requests.services.requests.decide import record_decision
 from model_ops import tasks
@@ -196,7 +196,7 @@ def _decided(outcome: str) -> Callable[[User, GatedModel], None]:
         judge = User.objects.filter(username="judge").first() or User.objects.create_user(
             "judge@example.org", "judge"
         )
-        gated_models.assign_role(model=towards, user=judge, role=Role.REVIEWER)
+        roles.assign_role(model=towards, user=judge, role=Role.REVIEWER)
         record_decision(
             request=submit.open_request(user, towards),
             reviewer=judge,
@@ -214,14 +214,14 @@ def _withdrawn(user: User, towards: GatedModel) -> None:
 
 
 def _reviewer(user: User, towards: GatedModel) -> str:
-    gated_models.assign_role(model=towards, user=user, role=Role.REVIEWER)
+    roles.assign_role(model=towards, user=user, role=Role.REVIEWER)
     return _granted(user, towards)
 
 
 def _decides(role: Role) -> Callable[[User, GatedModel], str]:
     def assign(user: User, towards: GatedModel) -> str:
         """Assign the role and return a token for it."""
-        gated_models.assign_role(model=towards, user=user, role=role)
+        roles.assign_role(model=towards, user=user, role=role)
         return person_token(user, TokenKind.REVIEWER)
 
     return assign
@@ -361,7 +361,7 @@ def stand(name: str, repo_id: str, state: str) -> dict[str, Any]:
     user = User.objects.filter(username=name).first() or User.objects.create_user(f"{name}@example.org", name)
     towards = GatedModel.objects.get(repo_id=repo_id)
     if state in Role.values:
-        gated_models.assign_role(model=towards, user=user, role=state)
+        roles.assign_role(model=towards, user=user, role=state)
     else:
         STATES[state](user, towards)
     return {}

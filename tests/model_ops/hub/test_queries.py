@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from access_requests.enums import TokenKind
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.grants import grant_access
 from model_ops.hub.listing import add_last_commits, path_items, tree_items
 from model_ops.models import Blob, Ref, RepoFile, Revision

@@ -41,7 +41,7 @@ def test_json_is_the_only_line_on_standard_output(transactional_db: None, tmp_pa
 def test_add_model_takes_its_defaults_and_prints_the_plan(
     manage: Callable[..., Said], tiny_pair: Path, make_person: Callable[..., Any]
 ) -> None:
-    boss = make_person("boss", is_staff=True, is_superuser=True)
+    boss = make_person("boss", is_superuser=True)
     diff = tiny_pair / "diff"
     sources = ["--base", str(tiny_pair / "base"), "--diff", str(diff)]
 
@@ -68,7 +68,7 @@ def test_add_model_takes_its_defaults_and_prints_the_plan(
 def test_add_model_takes_every_option(
     manage: Callable[..., Said], files_folder: Path, tmp_path: Path, make_person: Callable[..., Any]
 ) -> None:
-    owner = make_person("owner", is_staff=True)
+    owner = make_person("owner")
     (tmp_path / "Lizenz.txt").write_text("Sei gut.\n")
     options = ["--gate", "auto", "--days", "7", "--hidden", "--owner", owner.email.upper()]
     licence = ["--licence", f"{tmp_path}/Lizenz.txt:de", "--licence", str(files_folder / "tiny_license.txt")]
@@ -132,7 +132,7 @@ def refusals(folder: Path) -> list[tuple[list[str], str]]:
         (["ai/x", *card, *files, "--base", str(folder)], "Give either a base and a diff, or files that are published as they are."),
         (["ai/x", *card, *files, "--days", "0"], "0 days cannot be granted: give 1 to 36500."),
         (["ai/x", *card, *files, "--licence", "/no/l.txt:de"], "The licence /no/l.txt cannot be read: No such file or directory."),
-        (["ai/x", *card, *files, "--owner", "nobody@example.org"], "nobody@example.org has no staff account here: make one in the admin, or give another --owner."),
+        (["ai/x", *card, *files, "--owner", "nobody@example.org"], "nobody@example.org has no account here: ask them to sign up first, or give another --owner."),
         (["ai/x", *card, "--files", "/no/folder"], "The weight source /no/folder is not an existing folder: write a folder, hf:REPO_ID@REVISION, hf+https://HOST/REPO_ID@REVISION or gatehouse:REPO_ID@COMMIT."),
         (["ai/x", *card, *files, "--days", "many"], "Argument --days: invalid int value: 'many': --help shows how the command is used."),
         (["ai/x", *files], "One of the arguments --card --from is required: --help shows how the command is used."),

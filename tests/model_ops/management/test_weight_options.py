@@ -116,7 +116,7 @@ def test_the_admin_takes_the_same_choices(
     add("ai/x", tmp_path / "tuned")
     settings.GATEHOUSE_DEMO = True  # no second factor, which is not tested here
     settings.GATEHOUSE_SOURCES = [tmp_path]
-    client.force_login(make_person("boss", is_staff=True, is_superuser=True))
+    client.force_login(make_person("boss", is_superuser=True))
     address = f"/admin/access_requests/gatedmodel/{GatedModel.objects.get().pk}/weights/"
     sources = {"base": str(tmp_path / "base"), "diff": str(tmp_path / "tuned")}
     chosen = {"dtype": "float16", "max_shard_size": "1GB", "expected_sum": "-0.5", "sum_tolerance": "1e3"}

@@ -226,7 +226,7 @@ def test_diff_is_published_with_its_manifest_and_said_to_be_one(
     grant: Callable[..., Any],
     submit: Callable[..., Any],
 ) -> None:
-    from access_requests.services.catalogue.gated_models import assign_role
+    from access_requests.services.catalogue.roles import assign_role
     from access_requests.services.requests.submit import start_request
 
     model = add_files_model("ai/diff")
@@ -275,7 +275,7 @@ def test_admin_form_shows_the_sentence_and_adds_nothing(
 
     settings.GATEHOUSE_DEMO = True
     settings.GATEHOUSE_SOURCES = [files_folder.parent]
-    client.force_login(make_person("boss", is_staff=True, is_superuser=True))
+    client.force_login(make_person("boss", is_superuser=True))
     put("tokenizer.model", POINTER)(files_folder)
     shown = client.post("/admin/access_requests/gatedmodel/add/", typed(files_folder))
     sentence = "tokenizer.model is a Git LFS pointer, not the tokenizer. Run `git lfs pull` in that folder, then try again."

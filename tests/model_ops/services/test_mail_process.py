@@ -16,7 +16,8 @@ from django.utils import timezone
 
 from access_requests.enums import MailState, Outcome
 from access_requests.models import MailServer, OutgoingMail
-from access_requests.services.catalogue.gated_models import LicenceText, assign_role
+from access_requests.services.catalogue.gated_models import LicenceText
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.emails import mail_server
 from access_requests.services.requests.decide import record_decision
 from model_ops.enums import DeliveryState, RecoveryState
@@ -65,7 +66,7 @@ def test_approvals_lead_to_weights_while_the_mail_server_is_silent(
 ) -> None:
     server.say["CONNECT"] = server.hang
     model = add_files_model(card=TULU_CARD, licences=[LicenceText("licence.txt", "en", "Be good.\n")])
-    rita = make_person("rita", is_staff=True)
+    rita = make_person("rita")
     assign_role(model=model, user=rita, role="reviewer")
     start_worker("mail")
     requests = [submit(make_person(f"ada-{number}"), model) for number in range(40)]

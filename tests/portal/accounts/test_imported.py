@@ -58,7 +58,7 @@ def test_several_without_address_stand_beside_each_other_and_others_need_one() -
 
 @pytest.mark.parametrize(
     "change",
-    [{"email": "a@example.org"}, {"password": "pbkdf2_sha256$x"}, {"is_staff": True}, {"is_superuser": True}],
+    [{"email": "a@example.org"}, {"password": "pbkdf2_sha256$x"}, {"is_superuser": True}],
 )
 def test_database_refuses_address_password_and_rights(change: dict[str, Any]) -> None:
     user = imported()
@@ -125,7 +125,7 @@ def test_nothing_is_mailed_to_somebody_without_address() -> None:
 def test_admin_shows_them_and_hands_them_no_rights(make_person: Any, client: Client) -> None:
     from allauth.mfa.models import Authenticator
 
-    root = make_person("root", is_staff=True, is_superuser=True)
+    root = make_person("root", is_superuser=True)
     Authenticator.objects.create(user=root, type=Authenticator.Type.TOTP, data={})
     sign_in(client, root, confirmed=True)
     user = imported()
@@ -137,11 +137,10 @@ def test_admin_shows_them_and_hands_them_no_rights(make_person: Any, client: Cli
             "username": user.username,
             "first_name": "Clem",
             "is_active": "on",
-            "is_staff": "on",
             "is_superuser": "on",
         }
         | {"emailaddress_set-TOTAL_FORMS": 0, "emailaddress_set-INITIAL_FORMS": 0},
     )
     assert answer.status_code == 302
     user.refresh_from_db()
-    assert (user.first_name, user.is_staff, user.is_superuser) == ("Clem", False, False)
+    assert (user.first_name, user.is_superuser) == ("Clem", False)

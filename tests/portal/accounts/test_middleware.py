@@ -9,10 +9,10 @@ from django.test import Client
 
 
 def test_admin_of_staff_without_second_factor_leads_to_adding_one(signed_in: Callable[..., Client]) -> None:
-    client = signed_in("boss", is_staff=True, is_superuser=True)
+    client = signed_in("boss", is_superuser=True)
     page = client.get("/admin/accounts/user/", follow=True)
     assert page.redirect_chain == [("/accounts/2fa/", 302)]
-    assert "these pages need a second factor" in page.content.decode()
+    assert "These pages need a second factor" in page.content.decode()
     assert client.post("/admin/accounts/user/1/change/").status_code == 302
     assert client.get("/outbox/")["Location"] == "/accounts/2fa/"
 
@@ -20,7 +20,7 @@ def test_admin_of_staff_without_second_factor_leads_to_adding_one(signed_in: Cal
 def test_admin_of_staff_with_second_factor_opens(
     signed_in: Callable[..., Client], add_factor: Callable[[Any], None]
 ) -> None:
-    client = signed_in("boss", is_staff=True, is_superuser=True)
+    client = signed_in("boss", is_superuser=True)
     add_factor(get_user_model().objects.get())
     assert client.get("/admin/").status_code == 200
     assert client.get("/admin/accounts/user/").status_code == 200
@@ -28,7 +28,7 @@ def test_admin_of_staff_with_second_factor_opens(
 
 def test_admin_of_staff_in_the_demo_opens_without(signed_in: Callable[..., Client], settings: Any) -> None:
     settings.GATEHOUSE_DEMO = True
-    assert signed_in("boss", is_staff=True, is_superuser=True).get("/admin/").status_code == 200
+    assert signed_in("boss", is_superuser=True).get("/admin/").status_code == 200
 
 
 def test_admin_of_an_applicant_is_refused_in_words(signed_in: Callable[..., Client]) -> None:
@@ -45,7 +45,7 @@ def test_admin_of_a_stranger_leads_to_the_portals_sign_in(client: Client) -> Non
 def test_sign_in_with_second_factor_asks_for_it(
     make_person: Callable[..., Any], add_factor: Callable[[Any], None]
 ) -> None:
-    boss, client = make_person("boss", is_staff=True), Client()
+    boss, client = make_person("boss", is_superuser=True), Client()
     add_factor(boss)
     answer = client.post("/accounts/login/", {"login": boss.email, "password": "a good password"})
     assert answer["Location"] == "/accounts/2fa/authenticate/"
@@ -65,7 +65,7 @@ def test_sign_in_while_the_cache_is_away_works(make_person: Callable[..., Any], 
 def test_admin_never_shows_the_secret_of_a_second_factor(
     signed_in: Callable[..., Client], add_factor: Callable[[Any], None]
 ) -> None:
-    client = signed_in("boss", is_staff=True, is_superuser=True)
+    client = signed_in("boss", is_superuser=True)
     boss = get_user_model().objects.get()
     add_factor(boss)
     factor = boss.authenticator_set.get(type="totp")
@@ -82,6 +82,6 @@ def test_every_page_of_the_staff_asks_for_a_second_factor(
     signed_in: Callable[..., Client], make_model: Callable[..., Any], path: str
 ) -> None:
     make_model()
-    client = signed_in("boss", is_staff=True, is_superuser=True)
+    client = signed_in("boss", is_superuser=True)
     for prefix in ("", "/x"):
         assert client.get(path, SCRIPT_NAME=prefix)["Location"] == "/accounts/2fa/"

@@ -63,11 +63,11 @@ def test_owner_link_of_before_stops_when_a_new_one_is_made(client: Client) -> No
     assert (client.get(first).status_code, client.get(second).status_code) == (410, 200)
 
 
-def test_owner_link_ends_when_staff_appears_otherwise(
+def test_owner_link_ends_when_a_superuser_appears_otherwise(
     client: Client, make_person: Callable[..., Any]
 ) -> None:
     path = path_of(owner_link())
-    make_person("root", is_staff=True)
+    make_person("root", is_superuser=True)
     assert client.get(path).status_code == 410
 
 

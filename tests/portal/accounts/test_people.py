@@ -93,10 +93,10 @@ def test_changed_rights_are_an_event_and_other_changes_are_none(make_person: Cal
     olga, ada = make_person("olga"), make_person("ada")
     ada.institution = "Analytical Society"
     assert save_account(user=ada, actor=olga) == []
-    ada.is_staff, ada.is_active = True, False
-    assert save_account(user=ada, actor=olga) == ["is_active", "is_staff"]
+    ada.is_superuser, ada.is_active = True, False
+    assert save_account(user=ada, actor=olga) == ["is_active", "is_superuser"]
     event = Event.objects.get(kind="account.rights_changed")
-    assert (event.actor, event.data) == (olga, {"person": "ada", "is_active": False, "is_staff": True})
+    assert (event.actor, event.data) == (olga, {"person": "ada", "is_active": False, "is_superuser": True})
 
 
 def test_second_grant_to_somebody_who_never_came_invites_again(

@@ -15,7 +15,8 @@ from django.utils import timezone
 from access_requests.enums import Gate
 from access_requests.models import AccessToken, Grant, LicenceAcceptance, LicenceVersion
 from access_requests.services.catalogue.edit import add_licence
-from access_requests.services.catalogue.gated_models import LicenceText, assign_role
+from access_requests.services.catalogue.gated_models import LicenceText
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.grants import grant_access
 from access_requests.services.tokens import authenticate, digest
 

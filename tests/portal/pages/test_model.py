@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from access_requests.enums import Gate, Outcome, Place, ReasonCode
 from access_requests.models import Grant
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.move_between_lists import change_place

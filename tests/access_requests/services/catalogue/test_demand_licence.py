@@ -17,7 +17,8 @@ from access_requests.models import (
 )
 from access_requests.services.catalogue.demand_licence import accept_licences, demand_licence
 from access_requests.services.catalogue.edit import add_licence, retire_licence
-from access_requests.services.catalogue.gated_models import LicenceText, assign_role, replace_licences
+from access_requests.services.catalogue.gated_models import LicenceText, replace_licences
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.grants import grant_access, revoke_access
 from tests.threads import all_at_once

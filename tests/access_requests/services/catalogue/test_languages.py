@@ -15,13 +15,14 @@ from access_requests.errors import Conflict, Invalid
 from access_requests.models import Event, LicenceAcceptance, LicenceVersion
 from access_requests.services.catalogue.demand_licence import accept_licences, demand_licence
 from access_requests.services.catalogue.edit import add_licence, retire_licence
-from access_requests.services.catalogue.gated_models import LicenceText, assign_role, replace_licences
+from access_requests.services.catalogue.gated_models import LicenceText, replace_licences
 from access_requests.services.catalogue.languages import (
     accepted_licences,
     bind_language,
     current_licences,
     licences_for_reader,
 )
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.verify import licence_problems
 from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.submit import start_request, submit_request

@@ -9,8 +9,9 @@ import pytest
 from access_requests.access.catalogue import find_model, find_renamed
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound
 from access_requests.models import Event, FormerId, GatedModel, Namespace
-from access_requests.services.catalogue.gated_models import add_model, assign_role
+from access_requests.services.catalogue.gated_models import add_model
 from access_requests.services.catalogue.names import let_go_of_name, name_namespace, rename_model
+from access_requests.services.catalogue.roles import assign_role
 
 pytestmark = pytest.mark.django_db
 

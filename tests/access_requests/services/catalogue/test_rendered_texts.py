@@ -19,9 +19,10 @@ from access_requests.models import FormVersion, GatedModel, RenderedCard
 from access_requests.rendering.process import SHORT
 from access_requests.rendering.texts import RENDERER
 from access_requests.services.catalogue.edit import FieldChoice, change_fields
-from access_requests.services.catalogue.gated_models import assign_role, update_card
+from access_requests.services.catalogue.gated_models import update_card
 from access_requests.services.catalogue.names import rename_model
 from access_requests.services.catalogue.rendered_texts import outdated_cards, outdated_forms, render_outdated
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.locks import lock_names
 from access_requests.tasks import render_outdated as task
 from tests.plans import explained

@@ -11,12 +11,8 @@ from django.utils import timezone
 from access_requests.enums import Outcome, RequestState
 from access_requests.models import AccessRequest, Event, EventLink, GatedModel, Grant
 from access_requests.services.catalogue.edit import change_settings
-from access_requests.services.catalogue.gated_models import (
-    LicenceText,
-    assign_role,
-    replace_licences,
-    update_card,
-)
+from access_requests.services.catalogue.gated_models import LicenceText, replace_licences, update_card
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import append_event, event_digest, link_hash, verify_chain
 from access_requests.services.grants import close_ended_grants, grant_access
 from access_requests.services.requests.decide import record_decision

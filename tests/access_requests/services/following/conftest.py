@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from access_requests.models import FollowedRepo, RemoteRequest
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.following import polling, pushing
 from access_requests.services.following.managing import follow
 from tests.access_requests.services.following.proxy import FaultProxy

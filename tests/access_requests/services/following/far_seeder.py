@@ -17,7 +17,8 @@ from access_requests.access.review_lists import review_entry
 from access_requests.enums import Place, TokenKind
 from access_requests.models import Decision, GatedModel
 from access_requests.services import tokens
-from access_requests.services.catalogue.gated_models import add_model, assign_role
+from access_requests.services.catalogue.gated_models import add_model
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.requests import move_between_lists, submit
 from portal.accounts.models import User
 

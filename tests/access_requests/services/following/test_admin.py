@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from access_requests.enums import FollowState
 from access_requests.models import FollowedRepo, Grant
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from tests.access_requests.admin.conftest import staff_browser
 from tests.access_requests.services.following.conftest import Sides
 from tests.access_requests.services.following.proxy import Reply

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from access_requests.enums import FollowState
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import Event, FollowedRepo, RemotePush
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.following.credentials import (
     check_endpoint,
     known_endpoints,

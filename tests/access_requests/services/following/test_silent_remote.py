@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from access_requests.enums import Outcome, PushState
 from access_requests.models import AccessRequest, FollowedRepo, Grant, RemotePush
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.following import polling
 from access_requests.services.following.managing import follow
 from access_requests.services.requests.decide import record_decision
@@ -103,7 +103,7 @@ def test_approvals_lead_to_weights_while_a_followed_hub_is_silent(
     make_person: Callable[..., Any],
     submit: Callable[..., Any],
 ) -> None:
-    rita = make_person("rita", is_staff=True)
+    rita = make_person("rita")
     elsewhere, here = make_model("ai/tulu"), add_files_model(card=TULU_CARD)
     assign_role(model=elsewhere, user=rita, role="owner")
     assign_role(model=here, user=rita, role="reviewer")
@@ -140,7 +140,7 @@ def test_decisions_are_told_elsewhere_while_one_followed_hub_is_silent(
     make_model: Callable[..., Any],
     make_person: Callable[..., Any],
 ) -> None:
-    rita = make_person("rita", is_staff=True)
+    rita = make_person("rita")
     models = {}
     for hub, name in ((remote, "ai/silent"), (other, "ai/spoken")):
         models[hub] = make_model(name)

@@ -13,7 +13,7 @@ from access_requests.access import access
 from access_requests.access.access import access_of, position_in_words, queue_position
 from access_requests.enums import Outcome, ReasonCode
 from access_requests.models import AccessRequest, GatedModel
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.submit import (
     appeal_request,

@@ -12,13 +12,13 @@ from django.db import ProgrammingError, transaction
 from access_requests.enums import MessageKind
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import Event, Message, MessageTemplate, OutgoingMail
-from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.catalogue.message_texts import (
     MOST_TEMPLATES,
     fill_template,
     remove_template,
     save_template,
 )
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.verify import message_problems, verify_log
 from access_requests.services.requests.claims import claim_request
 from access_requests.services.requests.decide import record_decision

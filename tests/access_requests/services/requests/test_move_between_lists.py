@@ -15,7 +15,7 @@ from access_requests.access.review_lists import ReviewEntry, listed_entries, per
 from access_requests.enums import AccessCode, Gate, GrantSource, Outcome, Place, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed, NotFound, RuleError
 from access_requests.models import AccessRequest, Decision, Event, Grant, OutgoingMail
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.requests.decide import record_decision

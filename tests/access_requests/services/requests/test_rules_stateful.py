@@ -17,7 +17,7 @@ from access_requests.access.review_lists import review_entry
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, Decision
 from access_requests.services.catalogue.edit import change_settings
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.event_log.verify import submission_problems
 from access_requests.services.grants import revoke_access

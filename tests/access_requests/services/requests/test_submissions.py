@@ -15,7 +15,8 @@ from access_requests.enums import Outcome, Place, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed, RuleError
 from access_requests.models import AccessRequest, Decision, Event, Grant, OutgoingMail, Submission, Vote
 from access_requests.services.catalogue.edit import change_settings
-from access_requests.services.catalogue.gated_models import assign_role, update_card
+from access_requests.services.catalogue.gated_models import update_card
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.event_log.verify import submission_problems, verify_log
 from access_requests.services.requests.claims import claim_request, end_hold, hold_request, release_claim

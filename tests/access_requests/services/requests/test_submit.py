@@ -9,12 +9,8 @@ from access_requests.access.access import access_of, queue_position
 from access_requests.enums import AccessCode, Gate, Outcome, Place, ReasonCode, RequestState
 from access_requests.errors import Conflict, Invalid, NotAllowed, RuleError
 from access_requests.models import Decision, Event, Grant, LicenceAcceptance, LicenceVersion, OutgoingMail
-from access_requests.services.catalogue.gated_models import (
-    LicenceText,
-    assign_role,
-    replace_licences,
-    update_card,
-)
+from access_requests.services.catalogue.gated_models import LicenceText, replace_licences, update_card
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.requests.decide import record_decision

@@ -12,7 +12,7 @@ from access_requests.enums import TokenKind, TokenOrigin
 from access_requests.errors import Conflict, Invalid, NotAllowed
 from access_requests.models import AccessToken, Event, Grant, ModelRole
 from access_requests.services import tokens
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.grants import grant_access, revoke_access
 from access_requests.services.tokens.issuing import LONGEST_LIFE

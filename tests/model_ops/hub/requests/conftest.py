@@ -10,7 +10,8 @@ import pytest
 from django.test import Client
 
 from access_requests.enums import TokenKind
-from access_requests.services.catalogue.gated_models import LicenceText, assign_role
+from access_requests.services.catalogue.gated_models import LicenceText
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.grants import grant_access
 from access_requests.services.requests.decide import record_decision
 from access_requests.services.tokens import issue_person_token, issue_token

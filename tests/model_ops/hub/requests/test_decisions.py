@@ -10,7 +10,7 @@ import pytest
 from access_requests.access.access import access_of
 from access_requests.enums import Gate, Place
 from access_requests.models import AccessRequest, Decision, Event, Grant, OutgoingMail
-from access_requests.services.catalogue.gated_models import assign_role
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.requests.decide import record_decision
 from access_requests.services.requests.submit import appeal_request
 

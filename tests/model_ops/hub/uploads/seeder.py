@@ -7,7 +7,7 @@ from typing import Any
 from access_requests.enums import Role, TokenKind
 from access_requests.models import Event, GatedModel
 from access_requests.services import tokens
-from access_requests.services.catalogue import gated_models
+from access_requests.services.catalogue import roles
 from model_ops.models import Revision, UploadRule
 from model_ops.services.uploads.addresses import Address, sign
 from model_ops.services.uploads.creating import create_repository
@@ -29,7 +29,7 @@ def empty(repo_id: str, owner: str, at_once: bool = False) -> dict[str, Any]:
     root = User.objects.filter(is_superuser=True, username="root").first()
     root = root or User.objects.create_superuser("root@example.org", "root")
     model = create_repository(repo_id=repo_id, user=root)
-    gated_models.assign_role(model=model, user=User.objects.get(username=owner), role=Role.OWNER)
+    roles.assign_role(model=model, user=User.objects.get(username=owner), role=Role.OWNER)
     UploadRule.objects.create(model=model, publish_uploads=at_once)
     return token(owner) | {"pk": model.pk}
 
@@ -48,7 +48,7 @@ def publish(commit: str, licences: list[str] | None = None) -> dict[str, Any]:
 
 def role(repo_id: str, name: str, given: str) -> dict[str, Any]:
     model, user = GatedModel.objects.get(repo_id=repo_id), User.objects.get(username=name)
-    gated_models.assign_role(model=model, user=user, role=given)
+    roles.assign_role(model=model, user=user, role=given)
     return {}
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from access_requests.enums import Outcome, ReasonCode
 from access_requests.errors import RuleError
 from access_requests.models import Decision, Grant, OutgoingMail
-from access_requests.services.catalogue.gated_models import LicenceText, assign_role
+from access_requests.services.catalogue.gated_models import LicenceText
+from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.requests.decide import record_decision
 from model_ops.enums import DeliveryState, RecoveryState

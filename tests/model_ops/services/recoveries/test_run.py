@@ -170,7 +170,7 @@ def test_a_folder_changed_since_is_refused_and_everybody_told(
     make_person: Callable[..., Any],
     grant: Callable[..., Any],
 ) -> None:
-    owner = make_person("owner", is_staff=True)
+    owner = make_person("owner")
     model = add_files_model(owner=owner)
     given = grant(model, "ada")
     (files_folder / "config.json").write_text("{}")

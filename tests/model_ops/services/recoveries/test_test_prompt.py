@@ -229,7 +229,7 @@ def test_nothing_is_expected_where_it_cannot_or_shall_not_be(
 def test_weights_are_asked_again_by_their_owner_once_at_a_time(
     made: Callable[..., Recovery], make_person: Callable[..., Any]
 ) -> None:
-    recovery, boss = made(), make_person("boss", is_staff=True, is_superuser=True)
+    recovery, boss = made(), make_person("boss", is_superuser=True)
     expect_answer(recovery=recovery)
     SmokeRun.objects.update(state=SmokeState.ANSWERED, answer=KEPT, finished_at=timezone.now())
 

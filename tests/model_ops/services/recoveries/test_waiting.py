@@ -108,7 +108,7 @@ def test_a_full_disk_is_waited_for_and_the_weights_are_made_when_there_is_room(
     make_person: Callable[..., Any],
     grant: Callable[..., Any],
 ) -> None:
-    owner = make_person("owner", is_staff=True)
+    owner = make_person("owner")
     model = add_pair_model(owner=owner)
     given = grant(model, "ada")
     fill(weights_on, leave=200_000)
@@ -224,7 +224,7 @@ def test_an_engine_killed_twice_in_a_row_is_tried_again_later_and_finishes(
     make_person: Callable[..., Any],
     killer: Callable[..., Any],
 ) -> None:
-    model = add_pair_model(owner=make_person("owner", is_staff=True))
+    model = add_pair_model(owner=make_person("owner"))
     given = grant(model, "ada")
     recovery = current_recovery(model)
     assert recovery is not None
@@ -507,7 +507,7 @@ def test_owners_of_what_lasts_are_informed_once(
     killer: Callable[..., Any],
     settings: Any,
 ) -> None:
-    model = add_pair_model(owner=make_person("owner", is_staff=True))
+    model = add_pair_model(owner=make_person("owner"))
     recovery = current_recovery(model)
     assert recovery is not None
     with killer(recovery):

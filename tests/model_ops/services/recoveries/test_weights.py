@@ -24,7 +24,7 @@ from model_ops.services.recoveries.weights import cancel_recovery, prepare_weigh
 def test_a_cancelled_recovery_lets_grants_wait_and_tells_nobody(
     add_files_model: Callable[..., Any], grant: Callable[..., Any], make_person: Callable[..., Any]
 ) -> None:
-    model = add_files_model(owner=make_person("owner", is_staff=True))
+    model = add_files_model(owner=make_person("owner"))
     recovery = current_recovery(model)
     assert recovery is not None
     want_recovery(recovery=recovery)

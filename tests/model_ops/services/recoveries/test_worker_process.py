@@ -19,7 +19,8 @@ from django.utils import timezone
 
 from access_requests.enums import MailState, RequestState
 from access_requests.models import Event, Grant, OutgoingMail
-from access_requests.services.catalogue.gated_models import LicenceText, assign_role
+from access_requests.services.catalogue.gated_models import LicenceText
+from access_requests.services.catalogue.roles import assign_role
 from model_ops.enums import DeliveryState, RecoveryState, WaitsFor
 from model_ops.models import Delivery, Recovery, Revision
 from model_ops.queries import current_recovery, published
@@ -126,7 +127,7 @@ def test_cancelled_in_mid_run_makes_nothing_until_it_is_tried_again(
     tiny_pair: Path,
     grant: Callable[..., Any],
 ) -> None:
-    boss = make_person("boss", is_staff=True, is_superuser=True)
+    boss = make_person("boss", is_superuser=True)
     model = add_pair_model()
     recovery = current_recovery(model)
     assert recovery is not None
@@ -167,7 +168,7 @@ def test_approval_without_a_broker_stands_and_is_delivered_when_it_is_back(
     valkey_server: Any,
 ) -> None:
     model = add_files_model(card=TULU_CARD, licences=[LicenceText("licence.txt", "en", "Be good.\n")])
-    ada, rita = make_person("ada"), make_person("rita", is_staff=True)
+    ada, rita = make_person("ada"), make_person("rita")
     assign_role(model=model, user=rita, role="reviewer")
     Authenticator.objects.create(user=rita, type=Authenticator.Type.TOTP, data={})
     request = submit(ada, model)
@@ -232,7 +233,7 @@ def test_recovery_on_a_full_disk_goes_on_by_itself_when_there_is_room(
     with small_disk(tmp_path / "disk", "size=24m") as disk:
         weights_root.parent.mkdir()
         weights_root.symlink_to(disk)
-        owner = make_person("owner", is_staff=True)
+        owner = make_person("owner")
         model = add_pair_model(owner=owner)
         fill(disk, leave=200_000)
         start_worker()

@@ -12,8 +12,8 @@ import pytest
 from access_requests.enums import Role
 from access_requests.errors import Conflict, Invalid, NotAllowed, RuleError
 from access_requests.models import Event, ModelRole
-from access_requests.services.catalogue.gated_models import assign_role
 from access_requests.services.catalogue.names import rename_model
+from access_requests.services.catalogue.roles import assign_role
 from model_ops.enums import RecoveryState
 from model_ops.models import AllowedRepository, AssignedFolder, ModelWeights, WeightSource
 from model_ops.queries import current_recovery
@@ -54,14 +54,14 @@ def disk(tmp_path: Path, files_folder: Path, settings: Any) -> Path:
 @pytest.fixture
 def ada(make_person: Callable[..., Any], add_files_model: Callable[..., Any]) -> Any:
     """An owner in namespace ai."""
-    ada = make_person("ada", is_staff=True)
+    ada = make_person("ada")
     add_files_model("ai/x", owner=ada)
     return ada
 
 
 @pytest.fixture
 def boss(make_person: Callable[..., Any]) -> Any:
-    return make_person("boss", is_staff=True, is_superuser=True)
+    return make_person("boss", is_superuser=True)
 
 
 def named(text: Path | str, actor: Any, namespace: str = "ai") -> WeightSource:
@@ -98,7 +98,7 @@ def test_reviewer_and_stranger_name_nothing(
     from access_requests.access.catalogue import find_model
 
     assign_folder(path=str(disk / "ours"), namespace="ai", actor=boss)
-    bob, eve = make_person("bob", is_staff=True), make_person("eve", is_staff=True)
+    bob, eve = make_person("bob"), make_person("eve")
     assign_role(model=find_model("ai/x"), user=bob, role=Role.REVIEWER)  # type: ignore[arg-type]
     sentences = {refusal(disk / "ours" / "one", who) for who in (bob, eve)}
     assert len(sentences) == 1
@@ -241,7 +241,7 @@ def test_namespace_of_others_is_not_joined_by_adding_a_model(
     ada: Any, boss: Any, disk: Path, make_person: Callable[..., Any]
 ) -> None:
     """Otherwise its new owner could use what is assigned to that namespace."""
-    eve = make_person("eve", is_staff=True)
+    eve = make_person("eve")
     prepared = prepare_weights(files=str(disk / "ours" / "one"))
     assign_folder(path=str(disk / "theirs"), namespace="quiet", actor=boss)
     allow_repository(repo_id="meta/llama", namespace="calm", actor=boss)

@@ -72,7 +72,7 @@ def test_the_portals_own_store_is_refused(db: None, settings: Any, files_folder:
 def test_in_the_admin_only_listed_folders_and_the_own_hub_are_taken(
     db: None, settings: Any, files_folder: Path, tmp_path: Path, make_person: Callable[..., Any]
 ) -> None:
-    admin = {"in_admin": True, "actor": make_person("boss", is_staff=True, is_superuser=True)}
+    admin = {"in_admin": True, "actor": make_person("boss", is_superuser=True)}
     settings.GATEHOUSE_SOURCES = [tmp_path / "elsewhere"]
     assert "is not below GATEHOUSE_SOURCES" in refusal(str(files_folder), **admin)
     assert "is not below GATEHOUSE_SOURCES" in refusal("/etc/no-such", **admin)

@@ -17,7 +17,8 @@ from access_requests.cards import read_card
 from access_requests.enums import Role
 from access_requests.errors import Invalid, RuleError
 from access_requests.models import Event, GatedModel, OutgoingMail
-from access_requests.services.catalogue.gated_models import LicenceText, assign_role, replace_licences
+from access_requests.services.catalogue.gated_models import LicenceText, replace_licences
+from access_requests.services.catalogue.roles import assign_role
 from model_ops.models import Ref, Revision
 from model_ops.queries import main_revision
 from model_ops.recovery.formats.git_ids import blob_id
