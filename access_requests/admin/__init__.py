@@ -1,7 +1,7 @@
 """The pages of owners, reviewers and auditors. They see the rows of models they have a role for; superusers see everything.
 
 base         what all these pages share: which rows a visitor sees, and that only services change them
-catalogue    gated models with their card, form fields, licences and roles
+catalogue    gated models: the list, and the form for card and settings
 far_side     the panel on a request's page about its person at a followed repository
 filters      filters whose choices are read by index
 following    followed repositories, and differences between the remote and the portal
@@ -9,6 +9,7 @@ forms        the forms that owners type into
 grants       grants, and the page that revokes one
 lists        pages, counts and searches that stay fast on large tables
 log          the event log, and outgoing emails
+model_pages  the pages of one model: licence texts, form fields, templates, people, family
 requests     the queue of requests (columns, filters, order) and the page for deciding one
 review_page  the template's context for one request as a reviewer sees it
 sign_ins     signed-in machines and trusted repositories

@@ -135,6 +135,31 @@ class PersonForm(forms.Form):
     )
 
 
+class FamilyForm(forms.Form):
+    """A family: its name and its other models, among those of the namespace that the person owns."""
+
+    name = forms.CharField(
+        max_length=100,
+        label=gettext_lazy("Name"),
+        help_text=gettext_lazy("Applicants see it, such as Tulu 2."),
+    )
+    others = forms.ModelMultipleChoiceField(
+        queryset=GatedModel.objects.none(),
+        label=gettext_lazy("Other models"),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": gettext_lazy("Choose at least one other model.")},
+    )
+
+    def __init__(self, person: Any, model: GatedModel, data: Any = None) -> None:
+        members = model.family.models.exclude(pk=model.pk) if model.family else GatedModel.objects.none()
+        super().__init__(data, initial={"name": model.family.name if model.family else "", "others": members})
+        rows = GatedModel.objects.filter(repo_id__istartswith=f"{model.namespace}/").exclude(pk=model.pk)
+        if not person.is_superuser:
+            rows = rows.filter(roles__user=person, roles__role=Role.OWNER)
+        field = cast("forms.ModelMultipleChoiceField[GatedModel]", self.fields["others"])
+        field.queryset = rows.defer("card", "card_data").order_by("repo_id")
+
+
 class TemplateForm(forms.Form):
     """A message template; the service checks the placeholders."""
 

@@ -35,10 +35,16 @@ from access_requests.search import OF_REQUEST, holds, of_people, people_like
 from access_requests.services.catalogue.message_texts import fill_template
 from access_requests.services.following.drift import remote_of
 from access_requests.services.requests.decide import record_decision
+from access_requests.services.requests.families import decide_together, requests_with
 from access_requests.services.requests.messages import add_note, send_message
 from access_requests.services.requests.move_between_lists import change_place
 from access_requests.services.requests.shown_answers import Change, changes_between
 from access_requests.services.requests.submissions import NewerSubmission
+
+MOST_TOGETHER = 20  # requests that one form decides
+VOTED = gettext_lazy(
+    "Your approval of request #%(number)d is recorded. Another reviewer must approve it as well."
+)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -229,14 +235,9 @@ class AccessRequestAdmin(ReadOnlyAdmin):
             if isinstance(error, NewerSubmission) and error.read is not None:
                 changes = changes_between(error.read, error.newest)
             return self._show_review(request, asked, form, changes=changes, status=error.status)
+        self._decide_others(request, asked, typed)
         if isinstance(decision, Vote):
-            messages.success(
-                request,
-                _(
-                    "Your approval of request #%(number)d is recorded. Another reviewer must approve it as well."
-                )
-                % {"number": asked.pk},
-            )
+            messages.success(request, VOTED % {"number": asked.pk})
             return redirect("admin:access_requests_accessrequest_change", asked.pk)
         done = {
             Outcome.APPROVED: _(
@@ -248,6 +249,34 @@ class AccessRequestAdmin(ReadOnlyAdmin):
         }
         self._say_done(request, asked, done[Outcome(decision.outcome)])
         return redirect("admin:access_requests_accessrequest_change", asked.pk)
+
+    def _decide_others(self, request: HttpRequest, asked: AccessRequest, typed: dict[str, Any]) -> None:
+        """Decide the ticked requests of the same form in the same way, and say what became of each."""
+        pairs = [
+            (posted_key(pk), posted_key(number))
+            for pk, _colon, number in (
+                one.partition(":") for one in request.POST.getlist("also")[:MOST_TOGETHER]
+            )
+        ]
+        known = {one.pk: one for one in requests_with(asked) if self.has_view_permission(request, one)}
+        decided = decide_together(
+            requests=[(known[pk], number) for pk, number in pairs if pk in known],
+            reviewer=signed_in(request),
+            outcome=request.POST.get("outcome", ""),
+            reason_code=typed["reason_code"],
+            words=typed["words"],
+        )
+        for one in decided:
+            if one.refusal:
+                messages.warning(request, f"#{one.request.pk} {one.request.model}: {one.refusal}")
+            elif isinstance(one.made, Vote):
+                messages.success(request, VOTED % {"number": one.request.pk})
+            else:
+                messages.success(
+                    request,
+                    _("Request #%(number)d for %(model)s is decided in the same way.")
+                    % {"number": one.request.pk, "model": one.request.model},
+                )
 
     def back_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Reopen or close a decided request, depending on the button's value."""

@@ -13,8 +13,10 @@ from access_requests.enums import WAITING_STATES, Place, RequestState
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, Event, Grant, LicenceAcceptance
 from access_requests.services.requests.decide import check_may_decide
+from access_requests.services.requests.families import requests_with
 from access_requests.services.requests.messages import may_read_notes, may_write_notes, thread_of
 from access_requests.services.requests.shown_answers import answers_of, shown_versions
+from access_requests.services.requests.submissions import newest_number
 
 MANY = 50  # other requests, and grants, on the page
 MOST_STEPS = 200  # events, and decisions, of one request on the page
@@ -54,14 +56,33 @@ def review_page_context(request: AccessRequest, reviewer: Any) -> dict[str, Any]
         "decisions": decisions[-MOST_STEPS:],
         "other_requests": _rows_of_person(AccessRequest, person, mine, "applicant")
         .exclude(pk=request.pk)
+        .exclude(family=request.family, family__isnull=False)
         .filter(first_submitted_at__isnull=False)[:MANY],
         "grants": _rows_of_person(Grant, person, mine, "user")[:MANY],
         "events": events[-MOST_STEPS:],
         "older_steps": max(len(decisions), len(events)) > MOST_STEPS,
         "waiting": request.state in WAITING_STATES,
+        "together": _together(request, reviewer),
         "why_not": why_not(request, reviewer),
         **ways_back(request),
     }
+
+
+def _together(request: AccessRequest, reviewer: Any) -> list[dict[str, Any]]:
+    """Return the requests that were made with the same form for models that this reviewer may see.
+
+    `submission` is the number of what the page links to, and `decidable` whether the reviewer can decide it now.
+    """
+    seen = models_with_role(reviewer)
+    return [
+        {
+            "request": other,
+            "submission": newest_number(other),
+            "decidable": other.state in WAITING_STATES and not why_not(other, reviewer),
+        }
+        for other in requests_with(request)
+        if seen.filter(pk=other.model_id).exists()
+    ]
 
 
 def _newest_rows(rows: QuerySet[Any]) -> list[Any]:

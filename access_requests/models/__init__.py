@@ -1,7 +1,7 @@
 """The tables of the people side. Import the models from this package.
 
 audit      the event log: events, their texts, the links of the chain
-catalogue  gated models, rendered cards, former ids, namespaces, form and licence versions, roles
+catalogue  gated models, rendered cards, former ids, namespaces, form and licence versions, families, roles
 grants     grants and access tokens
 lists      each person's place in the Hub's lists, for reading a page by index
 messages   notes and messages about a request, and message templates
@@ -18,6 +18,7 @@ from access_requests.models.catalogue import (
     FormVersion,
     GatedModel,
     LicenceVersion,
+    ModelFamily,
     ModelRole,
     Namespace,
     RenderedCard,
@@ -68,6 +69,7 @@ __all__ = [
     "MailServer",
     "Message",
     "MessageTemplate",
+    "ModelFamily",
     "ModelRole",
     "Namespace",
     "OutgoingMail",

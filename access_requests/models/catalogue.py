@@ -40,6 +40,9 @@ class GatedModel(models.Model):
         choices=[(1, _("one reviewer")), (2, _("two reviewers"))],
         help_text=_("How many people must approve a request; one rejection is enough."),
     )
+    family = models.ForeignKey(
+        "ModelFamily", models.PROTECT, null=True, blank=True, editable=False, related_name="models"
+    )
     listed = models.BooleanField(
         default=True, help_text=_("An unlisted model is not found by those who may not read it.")
     )
@@ -160,6 +163,21 @@ class FormVersion(models.Model):
     def gate(self) -> GateForm:
         """Return the form, parsed once for all requests that share this row."""
         return GateForm.from_json(self.schema)
+
+
+class ModelFamily(models.Model):
+    """Models of one namespace that people can ask for with one form."""
+
+    namespace = models.CharField(max_length=96)
+    name = models.CharField(max_length=100)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("family of models")
+        verbose_name_plural = _("families of models")
+
+    def __str__(self) -> str:
+        return f"{self.namespace}: {self.name}"
 
 
 class LicenceVersion(models.Model):

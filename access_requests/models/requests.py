@@ -54,6 +54,13 @@ class AccessRequest(models.Model):
         help_text=_("The rejected request that this one corrects."),
     )
 
+    family = models.UUIDField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("The same for requests that were made with one form, one for each model."),
+    )
+
     # Answers with a known meaning, copied from the form: searchable and typed.
     first_name = models.CharField(max_length=200, blank=True)
     last_name = models.CharField(max_length=200, blank=True)
@@ -160,6 +167,7 @@ class AccessRequest(models.Model):
             models.Index(
                 fields=["predecessor"], condition=Q(predecessor__isnull=False), name="request_of_predecessor"
             ),
+            models.Index(fields=["family"], condition=Q(family__isnull=False), name="request_of_family"),
             trigram_index(OF_REQUEST, name="request_search"),
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import messages
@@ -11,7 +11,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -23,6 +23,7 @@ from access_requests.models import AccessRequest, FormVersion, GatedModel
 from access_requests.request_form.builder import RequestForm, build_request_form
 from access_requests.services.catalogue.languages import licences_for_reader
 from access_requests.services.catalogue.rendered_texts import gate_texts_of
+from access_requests.services.requests.families import models_to_add, submit_together
 from access_requests.services.requests.shown_answers import shown_versions
 from access_requests.services.requests.submissions import newest_number
 from access_requests.services.requests.submit import (
@@ -31,7 +32,6 @@ from access_requests.services.requests.submit import (
     prefilled_answers,
     save_draft,
     start_request,
-    submit_request,
     withdraw_request,
 )
 from access_requests.views.common import known_model, signed_in
@@ -54,6 +54,8 @@ class Page:
     agreed: bool = False
     problem: RuleError | None = None
     submission: int = 0  # the number of the newest one that the page was made from; 0 for none
+    others: list[GatedModel] = field(default_factory=list)  # of the family, that can be asked for as well
+    chosen: set[int] = field(default_factory=set)  # those of them that are ticked, by primary key
 
     def context(self, accept_language: str) -> dict[str, Any]:
         licences = licences_for_reader(self.model, accept_language)
@@ -72,6 +74,7 @@ class Page:
             "agree_error": AGREE_HERE if self.problem and self.problem.field == "agree" else "",
             "problem": self.problem.sentence if self.problem and not self.problem.field else "",
             "submission": self.submission,
+            "others": [(one, one.pk in self.chosen) for one in self.others],
             "waits": bool(self.request and self.request.state in WAITING_STATES),
             "unsubmitted": bool(self.request and self.request.draft is not None),
             "changes": decision
@@ -112,7 +115,14 @@ def _current_page(model: GatedModel, newest: FormVersion, current: AccessRequest
         version = current.form
         answers = current.answers if current.draft is None else current.draft
     form = _form_of_version(version, initial=answers)
-    return Page(model, current, version, form, submission=number)
+    return Page(model, current, version, form, submission=number, others=_others(model, current, user))
+
+
+def _others(model: GatedModel, current: AccessRequest | None, user: Any) -> list[GatedModel]:
+    """Return the models that the form offers as well; none once the request is submitted."""
+    if current is not None and current.first_submitted_at is not None:
+        return []
+    return models_to_add(model, user)
 
 
 def _form_of_version(version: FormVersion, **options: Any) -> RequestForm:
@@ -165,9 +175,10 @@ def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequ
         _keep_as_draft(request, current)
         return _show_page(request, page, status=422)
     try:
-        submit_request(
+        made = submit_together(
             request=current,
             applicant=signed_in(request),
+            others=[one for one in page.others if one.pk in page.chosen],
             answers=form.cleaned_answers(),
             licences_shown=_read_numbers(request.POST.getlist("licence")),
             agreed=page.agreed or bool(gate.fields_for("licence")),
@@ -176,7 +187,13 @@ def _submit_answers(request: HttpRequest, model: GatedModel, current: AccessRequ
         )
     except RuleError as error:
         return _show_refusal(request, current, page, error)
-    if not waited:
+    if len(made) > 1:
+        done = ngettext(
+            "Your request is submitted, with one for %(count)d more model. You get emails about each.",
+            "Your request is submitted, with one for each of %(count)d more models. You get emails about each.",
+            len(made) - 1,
+        ) % {"count": len(made) - 1}
+    elif not waited:
         done = _("Your request is submitted. This page shows how far it is, and you get emails about it.")
     elif newest_number(current) > page.submission:
         done = _("Your changes are submitted. The request keeps its place in the queue.")
@@ -192,7 +209,16 @@ def _posted_page(request: HttpRequest, model: GatedModel, current: AccessRequest
     is_number = number.isascii() and number.isdigit() and len(number) < 10
     known = int(number) if is_number else newest_number(current)
     agreed = "agree" in request.POST
-    return Page(model, current, current.form, form, agreed=agreed, submission=known)
+    return Page(
+        model,
+        current,
+        current.form,
+        form,
+        agreed=agreed,
+        submission=known,
+        others=_others(model, current, request.user),
+        chosen=set(_read_numbers(request.POST.getlist("also"))),
+    )
 
 
 def _show_refusal(request: HttpRequest, current: AccessRequest, page: Page, error: RuleError) -> HttpResponse:

@@ -38,7 +38,7 @@ WRITERS = frozenset(
 # booleans and null.
 FACTS = frozenset(
     (
-        "added", "at", "binding", "commit", "commits", "erased", "for", "from", "gate", "head", "issuer", "licences", "parent",
+        "added", "at", "binding", "commit", "commits", "erased", "family", "for", "from", "gate", "head", "issuer", "licences", "parent",
         "retired", "role", "sha256", "source", "state", "status", "to", "until",
     )
 )  # fmt: skip

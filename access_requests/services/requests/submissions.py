@@ -63,6 +63,7 @@ def submission_data(request: AccessRequest, number: int) -> dict[str, Any]:
     return {
         "submission": number,
         "form": request.form_id,
+        **({"family": str(request.family)} if request.family else {}),
         **{f"{ANSWER}{key}": answer for key, answer in request.answers.items()},
         **{f"{PROFILE}{role}": value for role, value in copied.items() if value},
         **({ADDRESS: request.address} if request.address else {}),

@@ -17,12 +17,14 @@ from access_requests.access.review_lists import review_entry
 from access_requests.errors import RuleError
 from access_requests.models import AccessRequest, Decision
 from access_requests.services.catalogue.edit import change_settings
+from access_requests.services.catalogue.families import set_family
 from access_requests.services.catalogue.roles import assign_role
 from access_requests.services.event_log.append import verify_chain
 from access_requests.services.event_log.verify import submission_problems
 from access_requests.services.grants import revoke_access
 from access_requests.services.requests import claims, submit
 from access_requests.services.requests.decide import record_decision
+from access_requests.services.requests.families import decide_together, requests_with, submit_together
 from access_requests.services.requests.move_between_lists import change_place, grant_to
 from tests.conftest import TULU_ANSWERS
 
@@ -73,6 +75,7 @@ class Rules(RuleBasedStateMachine):
         self.asked: list[Asked] = []
         self.access = False
         self.now = 0
+        self.sibling_request: AccessRequest | None = None  # an open one, for the family's other model
 
     def teardown(self) -> None:
         try:
@@ -95,6 +98,9 @@ class Rules(RuleBasedStateMachine):
                 model=self.model, gate="manual", grant_days=30, listed=True, approvals=self.approvals
             )
         self.shown = list(self.model.licence_versions.values_list("pk", flat=True))
+        self.sibling = type(self).make_model("ai/sibling")
+        assign_role(model=self.sibling, user=self.people_by_name["rita"], role="reviewer")
+        set_family(model=self.model, name="Both", others=[self.sibling])
 
     # -- what the rules say -----------------------------------------------------------------------------
 
@@ -219,6 +225,49 @@ class Rules(RuleBasedStateMachine):
             one.votes = set()
         else:
             one.state = "appealed" if one.appealed else "submitted"
+
+    @rule(answers=st.sampled_from(ANSWERS))
+    def submit_family(self, answers: dict[str, Any]) -> None:
+        one = self.newest()
+        if one is None or one.state != "draft":
+            return
+        made = self.attempt(
+            self.sibling_request is None,
+            lambda: submit_together(
+                request=one.row,
+                applicant=self.ada,
+                others=[self.sibling],
+                answers=answers,
+                licences_shown=self.shown,
+            ),
+        )
+        if made is None:
+            return
+        one.draft, one.state = None, "submitted"
+        one.versions.append(answers)
+        self.sibling_request = made[1]
+        assert [found.pk for found in requests_with(made[0])] == [made[1].pk]
+
+    @rule()
+    def withdraw_sibling(self) -> None:
+        if self.sibling_request is not None:
+            submit.withdraw_request(request=self.sibling_request, applicant=self.ada)
+            self.sibling_request = None
+
+    @rule(name=st.sampled_from(STAFF))
+    def close_family(self, name: str) -> None:
+        one, sibling = self.newest(), self.sibling_request
+        if one is None or sibling is None:
+            return
+        allowed = self.may_decide(one, name) and one.state in WAITING
+        found = decide_together(
+            requests=[(one.row, None), (sibling, None)], reviewer=self.people_by_name[name], outcome="reset"
+        )
+        assert [not decided.refusal for decided in found] == [allowed, name == "rita"]
+        if allowed:
+            self.decided(one, "reset", name)
+        if name == "rita":
+            self.sibling_request = None
 
     @rule()
     def withdraw(self) -> None:
@@ -347,7 +396,7 @@ class Rules(RuleBasedStateMachine):
                 self.decided(one, "reset", name)
             return
         if one is None:
-            row = AccessRequest.objects.filter(applicant=self.ada).latest("pk")
+            row = AccessRequest.objects.filter(applicant=self.ada, model=self.model).latest("pk")
             one = Asked(row, state="approved", closed=1)
             self.asked.append(one)
         if to == "rejected":
@@ -400,7 +449,7 @@ class Rules(RuleBasedStateMachine):
             return
         assert (live_grant(self.ada, self.model) is not None) == self.access
         assert review_entry(self.ada, self.model).place == self.place()
-        rows = {row.pk: row for row in AccessRequest.objects.filter(applicant=self.ada)}
+        rows = {row.pk: row for row in AccessRequest.objects.filter(applicant=self.ada, model=self.model)}
         assert rows.keys() == {one.row.pk for one in self.asked}
         for one in self.asked:
             self.compare(one, rows[one.row.pk])
