@@ -25,7 +25,7 @@ TOTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 @pytest.fixture
 def model(make_person: Callable[..., Any], tmp_path: Path, site: str) -> Any:
-    """Return a model with weights to be published unchanged, and rita, its reviewer with a second factor."""
+    """Return a model with weights to be published unchanged; its reviewer rita and superuser root have a second factor."""
     from allauth.mfa.totp.internal.auth import TOTP
 
     from access_requests.services.catalogue.gated_models import LicenceText
@@ -36,9 +36,10 @@ def model(make_person: Callable[..., Any], tmp_path: Path, site: str) -> Any:
     prepared = prepare_weights(files=str(weights(tmp_path / "weights")))
     licences = [LicenceText("licence.txt", "en", LICENCE)]
     made, _ = add_model_with_weights(repo_id=MODEL, prepared=prepared, card=TULU_CARD, licences=licences)
-    rita = make_person("rita")
+    rita, root = make_person("rita"), make_person("root", is_superuser=True)
     assign_role(model=made, user=rita, role="reviewer")
-    TOTP.activate(rita, TOTP_SECRET)
+    for person in (rita, root):
+        TOTP.activate(person, TOTP_SECRET)
     return made
 
 
@@ -68,19 +69,20 @@ def visit(browser: Any, site: str) -> Any:
 
 
 def test_researcher_asks_and_downloads_what_a_reviewer_approved(model: Any, visit: Any, worker: None) -> None:
-    reviewer, researcher = visit(), visit()
-    sign_in(reviewer)
-    sign_up(researcher, reviewer)
+    reviewer, researcher, operator = visit(), visit(), visit()
+    sign_in(reviewer, "rita@example.org")
+    sign_in(operator, "root@example.org")
+    sign_up(researcher, operator)
     ask_by_keyboard(researcher)
     approve(reviewer)
     secret = take_token(researcher)
     assert_shown_once(researcher, secret)
-    wait_until(lambda: mail_text(reviewer, "is approved"), "the email about the approval")
+    wait_until(lambda: mail_text(operator, "is approved"), "the email about the approval")
 
 
-def sign_in(page: Any) -> None:
+def sign_in(page: Any, email: str) -> None:
     page.goto("/admin/")
-    page.fill("input[name=login]", "rita@example.org")
+    page.fill("input[name=login]", email)
     page.fill("input[name=password]", "a good password")
     page.keyboard.press("Enter")
     page.fill("input[name=code]", totp_code(TOTP_SECRET))
@@ -88,8 +90,8 @@ def sign_in(page: Any) -> None:
     page.wait_for_selector("text=Requests, models and people")
 
 
-def sign_up(page: Any, reviewer: Any) -> None:
-    """Sign up with the code from the outbox, which staff may read."""
+def sign_up(page: Any, operator: Any) -> None:
+    """Sign up with the code from the outbox, which superusers may read."""
     page.goto(f"/{MODEL}")
     page.click("main a.button:has-text('Sign up')")
     page.fill("input[name=first_name]", "Ada")
@@ -98,7 +100,7 @@ def sign_up(page: Any, reviewer: Any) -> None:
     page.fill("input[name=password1]", "a rather good password")
     page.keyboard.press("Enter")
     page.wait_for_selector("input[name=code]")
-    text = wait_until(lambda: mail_text(reviewer, "Your code for Gatehouse"), "the email with the code")
+    text = wait_until(lambda: mail_text(operator, "Your code for Gatehouse"), "the email with the code")
     found = re.search(r"^\s*([A-Z0-9]{3,4}-?[A-Z0-9]{3,4})\s*$", text, re.MULTILINE)
     assert found is not None, text
     page.fill("input[name=code]", found[1])

@@ -103,7 +103,7 @@ def test_progress_of_a_cancelled_recovery_is_one_sentence(
 
     answer = client.get("/ai/x/access/progress")
 
-    assert "The recovery of these weights was cancelled. You get an email" in answer.text
+    assert "The recovery of these weights was cancelled. You will get an email" in answer.text
     assert "hx-get" not in answer.text
 
 
@@ -138,7 +138,7 @@ def test_case_panel_shows_what_approving_sets_going(
     shown = case_panel(request, request_of(reviewer))
 
     assert "4 files are published as they are" in shown
-    assert "made when the first person is given access" in shown
+    assert "recovered when the first person gets access" in shown
 
 
 def test_published_model_shows_size_and_revision(model: Any, make_person: Callable[..., Any]) -> None:
