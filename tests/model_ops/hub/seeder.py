@@ -227,6 +227,13 @@ def _decides(role: Role) -> Callable[[User, GatedModel], str]:
     return assign
 
 
+def _auditor(user: User, towards: GatedModel) -> str:
+    """Make the person a reviewer with a token, and then an auditor: the token must follow the role."""
+    secret = _decides(Role.REVIEWER)(user, towards)
+    roles.assign_role(model=towards, user=user, role=Role.AUDITOR)
+    return secret
+
+
 def _user_token(user: User, towards: GatedModel) -> str:
     """Grant access and return a token of the person rather than of the grant."""
     _granted(user, towards)
@@ -273,6 +280,7 @@ STATES: dict[str, Callable[[User, GatedModel], str | None]] = {
     "reviewer": _reviewer,
     "decider": _decides(Role.REVIEWER),
     "owner": _decides(Role.OWNER),
+    "auditor": _auditor,
     "user_token": _user_token,
     "superuser": _superuser,
     "ended_token": _ended_token,
@@ -351,6 +359,14 @@ def blob(sha256: str) -> dict[str, Any]:
     return {"path": str(blob_path(sha256))}
 
 
+def approvals(repo_id: str, number: int) -> dict[str, Any]:
+    model = GatedModel.objects.get(repo_id=repo_id)
+    edit.change_settings(
+        model=model, gate=model.gate, grant_days=model.grant_days, listed=model.listed, approvals=number
+    )
+    return {}
+
+
 def namespace(name: str, full_name: str) -> dict[str, Any]:
     names.name_namespace(name=name, full_name=full_name)
     return {}
@@ -396,6 +412,7 @@ ORDERS = {
         downloads,
         move_downloads,
         blob,
+        approvals,
         namespace,
         rename,
         known,

@@ -135,3 +135,60 @@ def test_report_arrives_as_a_file(asked: Portal) -> None:
     found = {item["user"]: item["status"] for item in answer.json}
     assert found["asked-expired"] == "reset"
     assert "asked-withdrawn" not in found
+
+
+def test_two_reviewers_approve(asked: Portal, api: HfApi) -> None:
+    repo = "maker/two"
+    asked.order("model", repo_id=repo)
+    people = {
+        "two-owner": "owner",
+        "two-reviewer": "decider",
+        "two-asks": "pending",
+        "two-asks-too": "pending",
+    }
+    tokens = {
+        name: asked.order("person", name=name, repo_id=repo, state=state)["token"]
+        for name, state in people.items()
+    }
+    asked.order("approvals", repo_id=repo, number=2)
+    owner, reviewer = (
+        HfApi(endpoint=asked.url, token=tokens[name]) for name in ("two-owner", "two-reviewer")
+    )
+
+    def waiting() -> set[str]:
+        return names(owner.list_pending_access_requests(repo))
+
+    reviewer.accept_access_request(repo, "two-asks")
+    assert waiting() == {"two-asks", "two-asks-too"}
+    with pytest.raises(HfHubHTTPError, match="No access request found matching your criteria") as refused:
+        reviewer.accept_access_request(repo, "two-asks")
+    assert refused.value.response.status_code == 404
+    body = b'{"requests": [{"user": "two-asks"}], "status": "accepted"}'
+    batch = asked.ask(
+        "POST", f"/api/models/{repo}/user-access-request/batch", token=tokens["two-reviewer"], body=body
+    )
+    assert (batch.status, [one["ok"] for one in batch.json]) == (200, [True])
+    assert waiting() == {"two-asks", "two-asks-too"}
+    owner.grant_access(repo, "two-asks")  # a vote, since there is an open request
+    assert waiting() == {"two-asks-too"}
+    assert names(owner.list_accepted_access_requests(repo)) == {"two-asks"}
+    reviewer.accept_access_request(repo, "two-asks-too")
+    owner.reject_access_request(repo, "two-asks-too", rejection_reason="No.")
+    assert names(owner.list_rejected_access_requests(repo)) == {"two-asks-too"}
+
+
+def test_an_auditor_decides_nothing(asked: Portal) -> None:
+    repo = "maker/audited"
+    asked.order("model", repo_id=repo)
+    asked.order("person", name="audited-asks", repo_id=repo, state="pending")
+    token = asked.order("person", name="audited-auditor", repo_id=repo, state="auditor")["token"]
+    auditor = HfApi(endpoint=asked.url, token=token)
+    for call in (
+        lambda: auditor.accept_access_request(repo, "audited-asks"),
+        lambda: list(auditor.list_pending_access_requests(repo)),
+        lambda: auditor.grant_access(repo, "audited-asks"),
+    ):
+        with pytest.raises(HfHubHTTPError) as refused:
+            call()
+        assert refused.value.response.status_code == 403
+    assert asked.ask("GET", f"/{repo}/resolve/main/model.safetensors", token=token).status == 403
