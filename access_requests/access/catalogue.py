@@ -13,7 +13,7 @@ from access_requests.access.compiled_query import (
     CompiledQuery,
 )
 from access_requests.access.permissions import has_role, is_person
-from access_requests.enums import Role
+from access_requests.enums import DECIDING_ROLES, Role
 from access_requests.models import (
     AccessRequest,
     GatedModel,
@@ -80,7 +80,7 @@ def find_renamed(repo_id: str) -> GatedModel | None:
 
 
 def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
-    """Return the namespaces where this person has roles: full name (or name) and their highest role there.
+    """Return the namespaces where this person is owner or reviewer: full name (or name) and their highest role there.
 
     Their own user name is left out, since it is not an organization. Takes two queries and reads each
     namespace once.
@@ -88,7 +88,8 @@ def namespaces_of(person: Any) -> dict[str, tuple[str, str]]:
     namespace = Func(
         F("model__repo_id"), Value("/"), Value(1), function="SPLIT_PART", output_field=CharField()
     )
-    held = ModelRole.objects.filter(user=person).values_list(namespace, "role").distinct()
+    deciding = ModelRole.objects.filter(user=person, role__in=DECIDING_ROLES)
+    held = deciding.values_list(namespace, "role").distinct()
     roles: dict[str, str] = {}
     for name, role in held:
         if name.lower() != person.username.lower():

@@ -192,6 +192,22 @@ def test_no_route_of_the_api_changes_what_the_role_may_not(walk: Any, who: str) 
     assert wrong == []
 
 
+@pytest.mark.parametrize("who", ROLES)
+def test_every_page_and_call_answers_every_role(walk: Any, who: str) -> None:
+    values = {"namespace": "ai", "name": "walk", "repo_id": "ai/walk", "pk": "1", "object_id": "1"}
+    addresses = [pretty(route, values) for route in dict.fromkeys(routes(get_resolver()))]
+    addresses += [address for _kind, address in admin_addresses()]
+    bearer = {"authorization": f"Bearer {walk.tokens[who]}"}
+    wrong = []
+    for address in addresses:
+        headers = bearer if address.startswith("/api/") else {}
+        status = walk.clients[who].get(address, headers=headers).status_code
+        if status >= 500 and address != "/healthz":  # which misses a worker here
+            wrong.append((address, status))
+    assert len(addresses) > 300
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     ("who", "requests", "log", "downloads", "file"),
     [

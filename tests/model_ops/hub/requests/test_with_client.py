@@ -191,4 +191,5 @@ def test_an_auditor_decides_nothing(asked: Portal) -> None:
         with pytest.raises(HfHubHTTPError) as refused:
             call()
         assert refused.value.response.status_code == 403
+    assert auditor.whoami()["orgs"] == []
     assert asked.ask("GET", f"/{repo}/resolve/main/model.safetensors", token=token).status == 403
